@@ -1,0 +1,129 @@
+"""Builds the parts that a config names. The only place that knows both configs and implementations.
+
+Implementations take plain keyword settings; a block that names a third party's type passes its
+``settings`` on as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+from ragstack.adapters.base import VectorStore
+from ragstack.adapters.registry import STORES
+from ragstack.chunking.base import Chunker
+from ragstack.chunking.registry import CHUNKERS
+from ragstack.config.models import (
+    Bm25Config,
+    EmbedderConfig,
+    GeneratorConfig,
+    LateInteractionConfig,
+    PipelineConfig,
+    QdrantEdgeStoreConfig,
+    ThirdPartyConfig,
+)
+from ragstack.embedding.base import Embedder, ModelInfo
+from ragstack.embedding.bm25 import Bm25Encoder
+from ragstack.embedding.projection import token_projection
+from ragstack.embedding.registry import EMBEDDERS
+from ragstack.errors import InputError
+from ragstack.generation.base import Generator
+from ragstack.generation.registry import GENERATORS
+from ragstack.ledger.pins import SnapshotPins
+from ragstack.registry import Registry
+from ragstack.reranking.base import Reranker, TokenVectorStore
+from ragstack.reranking.registry import RERANKERS
+from ragstack.reranking.token_vectors import SqliteTokenVectorStore
+
+# BM25 compares a passage's length with an average. A constant near the true one for chunks of this
+# size keeps stored vectors independent of what else is indexed, and of the order it came in.
+_TERMS_PER_TOKEN = 0.5
+
+
+@dataclass(frozen=True)
+class SharedIndex:
+    """What the writer and the readers of one index share when they live in one process.
+
+    The embedded store can be open once; ``pins`` keep the writer from purging what a query still reads.
+    """
+
+    store: VectorStore
+    pins: SnapshotPins = field(default_factory=SnapshotPins)
+
+
+def build_chunker(block: BaseModel) -> Chunker:
+    """The chunker of a ``chunker`` block."""
+    return cast(Chunker, _build(CHUNKERS, block))
+
+
+def build_embedder(block: BaseModel) -> Embedder:
+    """The embedder of an ``embedder`` block. Loads no weights until it is used, but checks that they are there."""
+    return cast(Embedder, _build(EMBEDDERS, block, without=("bm25",)))
+
+
+def build_store(block: BaseModel, state_dir: Path, lock_timeout_s: float) -> VectorStore:
+    """The store of a ``store`` block; the embedded one lives below ``state_dir`` unless it names a path."""
+    if isinstance(block, QdrantEdgeStoreConfig):
+        settings = _settings(block, without=("path",))
+        path = Path(block.path) if block.path else state_dir / "store"
+        return cast(VectorStore, STORES.load(block.type)(path, lock_timeout_s=lock_timeout_s, **settings))
+    return cast(VectorStore, _build(STORES, block))
+
+
+def build_reranker(config: PipelineConfig, token_vectors: TokenVectorStore | None) -> Reranker:
+    """The reranker of the config; late interaction reads the index's ``token_vectors``."""
+    block = config.reranker
+    if isinstance(block, LateInteractionConfig):
+        return cast(Reranker, RERANKERS.load(block.type)(token_vectors, **_settings(block)))
+    return cast(Reranker, _build(RERANKERS, block))
+
+
+def build_generator(block: GeneratorConfig) -> Generator:
+    """The generator of a ``generator`` block."""
+    return cast(Generator, _build(GENERATORS, block))
+
+
+def build_bm25(config: PipelineConfig) -> Bm25Encoder:
+    """The encoder of the sparse leg."""
+    block = getattr(config.embedder, "bm25", Bm25Config())
+    max_tokens = getattr(config.chunker, "max_tokens", 200)
+    return Bm25Encoder(language=block.language, k1=block.k1, b=block.b, avg_len=max_tokens * _TERMS_PER_TOKEN)
+
+
+def keeps_token_vectors(config: PipelineConfig) -> bool:
+    """True when indexing keeps token vectors: the reranker compares them."""
+    return config.reranker.type == "late_interaction"
+
+
+def token_vector_store(path: Path, block: EmbedderConfig) -> TokenVectorStore:
+    """The store of token vectors at ``path``, compressed the way that fits the embedder's model."""
+    return SqliteTokenVectorStore(path, token_projection(getattr(block, "model", "")))
+
+
+def token_vector_bytes(config: PipelineConfig, model: ModelInfo) -> int:
+    """About how many bytes one token's vector takes in the store of token vectors: one a dimension."""
+    projection = token_projection(getattr(config.embedder, "model", ""))
+    return (model.token_dim if projection is None else projection.shape[1]) + 16
+
+
+def _build(registry: Registry, block: BaseModel, without: tuple[str, ...] = ()) -> Any:
+    name = cast(str, getattr(block, "type"))  # noqa: B009 - every block of a family has it
+    implementation = registry.load(name)
+    settings = dict(block.settings) if isinstance(block, ThirdPartyConfig) else _settings(block, without)
+    try:
+        return implementation(**settings)
+    except TypeError as error:
+        if isinstance(block, ThirdPartyConfig):
+            raise InputError(
+                f"the settings {sorted(settings)} do not fit {registry.family} {name!r}: {error}.",
+                hint="Check `settings:` of this block against the implementation's documentation.",
+            ) from error
+        raise
+
+
+def _settings(block: BaseModel, without: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    return {key: value for key, value in block.model_dump().items() if key != "type" and key not in without}

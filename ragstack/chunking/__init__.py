@@ -1,0 +1,1 @@
+"""Documents to chunks: one module per chunker, by name in :mod:`ragstack.chunking.registry`."""

@@ -1,0 +1,65 @@
+"""``ragstack config``: check, show and document the config."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ragstack.cli.options import ConfigOption, JsonOption, load, with_epilog
+from ragstack.cli.output import print_json, printable
+
+
+@with_epilog("""
+Examples:
+  ragstack config check                  ./ragstack.yaml, or the built-in default
+  ragstack config check staging.yaml
+""")
+def check(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="The file to check.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Check a config file. Every mistake is named at once, by file, line, column and key; status 2 if there is one."""
+    loaded = load(file)
+    if as_json:
+        print_json({"ok": True, "origin": loaded.origin})
+    else:
+        print(f"{printable(loaded.origin)}: ok")
+    return 0
+
+
+@with_epilog("""
+Examples:
+  ragstack config show
+  ragstack config show -c staging.yaml --json
+""")
+def show(config: ConfigOption = None, as_json: JsonOption = False) -> int:
+    """Print the config in effect, as YAML with the line that set each value, or as JSON. Secrets are masked."""
+    from ragstack.config.show import effective_values, to_yaml
+
+    loaded = load(config)
+    if as_json:
+        print_json({"origin": loaded.origin, "config": effective_values(loaded)})
+    else:
+        sys.stdout.write(to_yaml(loaded))
+    return 0
+
+
+@with_epilog("""
+Example, so that an editor completes and checks keys:
+  ragstack config schema > ragstack.schema.json
+  and as the first line of ragstack.yaml:
+  # yaml-language-server: $schema=ragstack.schema.json
+""")
+def schema(
+    as_json: Annotated[bool, typer.Option("--json", help="The schema is JSON with and without this.")] = False,
+) -> int:
+    """Print the JSON Schema (draft 2020-12) of the config file."""
+    from ragstack.config.show import schema_text
+
+    sys.stdout.write(schema_text())
+    return 0

@@ -1,0 +1,190 @@
+"""``ragstack query``: ask the index."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ragstack.cli.options import ConfigOption, JsonOption, load, with_epilog
+from ragstack.cli.output import console, print_json, printable, uses_color
+from ragstack.errors import FilterError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from ragstack.citations.chain import Chain, Citation, Place
+    from ragstack.filters import Filter
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+@with_epilog("""
+Examples:
+  ragstack query "How long are records kept?"
+  ragstack query "..." --json > chain.json        the whole chain; check it with: ragstack verify chain.json
+  ragstack query "..." --no-answer --top-n 5      the passages only
+  ragstack query "..." --filter '{"field": "media_type", "op": "eq", "value": "text/markdown"}'
+  ragstack query "..." --filter '{"not": {"field": "source_id", "op": "in", "value": ["docs/old.md"]}}'
+
+The answer is made of sentences of the corpus, word for word, each with the number of its source. When no
+passage is relevant, it says so and cites nothing. Filter operators: eq ne in nin gt gte lt lte exists contains.
+""")
+def query(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The question; - reads it from standard input.")],
+    config: ConfigOption = None,
+    top_n: Annotated[
+        int | None,
+        typer.Option("--top-n", min=1, help="Passages to keep; the config's top_n without it.", show_default=False),
+    ] = None,
+    filter: Annotated[
+        str | None, typer.Option("--filter", metavar="JSON", help="Only chunks whose fields match.", show_default=False)
+    ] = None,
+    no_answer: Annotated[bool, typer.Option("--no-answer", help="Print the passages without an answer.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Ask the index: an answer with citations."""
+    loaded = load(config)
+    parsed = _parse_filter(filter)
+    question = sys.stdin.read() if text == "-" else text
+    from ragstack.retrieval.engine import QueryEngine, QueryRequest
+
+    with QueryEngine(loaded.config, Path(loaded.config.indexer.state_dir)) as engine:
+        if engine.config_differs:
+            print(
+                "note: the config has changed since the index was built; the index answers as it was built."
+                " Run `ragstack index` to bring it in line.",
+                file=sys.stderr,
+            )
+        engine.warm_up()
+        chain = engine.query(QueryRequest(question, parsed, top_n, not no_answer))
+    if as_json:
+        print_json(chain.to_json())
+    elif no_answer or chain.answer is None:
+        _print_passages(chain)
+    else:
+        _print_answer(chain)
+    return 0
+
+
+def _parse_filter(text: str | None) -> Filter | None:
+    if text is None:
+        return None
+    from ragstack.filters import parse_filter
+
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FilterError(f"--filter is not JSON: {error}.", hint="Quote the whole filter for the shell.") from error
+    return parse_filter(value, where="--filter")
+
+
+def _print_answer(chain: Chain) -> None:
+    from rich.text import Text
+
+    answer = chain.answer
+    out = console()
+    if answer is None or not answer.sentences:
+        if not chain.candidates:
+            out.print(_nothing_searched(chain))
+            return
+        out.print("Nothing in the corpus answers this.")
+        if chain.passages:
+            out.print(f"The nearest passage is in {_where(chain.passages[0].place)}.")
+        return
+    out.print(
+        Text(printable(answer.text), style="bold" if uses_color(sys.stdout) else ""), soft_wrap=not out.is_terminal
+    )
+    out.print()
+    places = {passage.rank: passage.place for passage in chain.passages}
+    by_marker: dict[int, list[Citation]] = {}
+    for citation in answer.citations:
+        by_marker.setdefault(citation.marker, []).append(citation)
+    for marker, citations in by_marker.items():
+        passage = places[citations[0].passage_rank]
+        out.print(_heading(f"[{marker}]", passage, citations[0].place), soft_wrap=True)
+        _print_indented(out, _highlighted(passage, citations))
+        out.print()
+
+
+def _nothing_searched(chain: Chain) -> str:
+    if chain.query.filter is not None:
+        return "No chunk matches the filter."
+    if chain.query.mode == "sparse":
+        return "No chunk has a word of this."
+    return "The index holds no chunks. Run `ragstack index` and see what it says."
+
+
+def _print_indented(out: Console, text: Text) -> None:
+    """Folded to the terminal's width; elsewhere each line stays one line."""
+    from rich.padding import Padding
+
+    if out.is_terminal:
+        out.print(Padding(text, (0, 0, 0, 4)))
+        return
+    for line in text.split("\n"):
+        line.rstrip()  # in place
+        out.print("    " if line else "", line, sep="", soft_wrap=True)
+
+
+def _print_passages(chain: Chain) -> None:
+    out = console()
+    if not chain.passages:
+        out.print("Nothing in the corpus is relevant to this." if chain.candidates else _nothing_searched(chain))
+    for passage in chain.passages:
+        out.print(_heading(f"{passage.rank}.", passage.place, passage.place), soft_wrap=True)
+        _print_indented(out, _highlighted(passage.place, ()))
+        out.print(f"score {passage.score:.3f}, relevance {passage.relevance:.3f}", style="dim")
+        out.print()
+
+
+def _heading(label: str, passage: Place, quoted: Place) -> Text:
+    from rich.text import Text
+
+    line = Text(f"{label} ", style="bold cyan")
+    line.append(_where(quoted), style="cyan")
+    if passage.heading_path:
+        line.append(f"  {printable(' > '.join(passage.heading_path))}", style="dim")
+    return line
+
+
+def _where(place: Place) -> str:
+    from ragstack.source_names import path_of_uri
+
+    path = path_of_uri(place.source_uri)
+    name = place.source_id
+    if path is not None:
+        relative = os.path.relpath(path)
+        name = str(path) if relative.startswith("..") else relative
+    shown = printable(name).replace("\n", "\\n")
+    return f"{shown}:{place.line_start}"
+
+
+def _highlighted(passage: Place, citations: Sequence[Citation]) -> Text:
+    """The passage with the quoted bytes marked: by colour on a terminal, by » « elsewhere."""
+    from rich.text import Text
+
+    data = passage.text.encode("utf-8")
+    color = uses_color(sys.stdout)
+    text = Text()
+    position = 0
+    for citation in sorted(citations, key=lambda c: c.place.byte_start):
+        start, end = citation.place.byte_start - passage.byte_start, citation.place.byte_end - passage.byte_start
+        text.append(_shown(data[position:start]), style="dim")
+        quote = _shown(data[start:end])
+        text.append(quote if color else f"»{quote}«", style="black on yellow" if color else "")
+        position = end
+    text.append(_shown(data[position:]), style="dim" if citations else "")
+    return text
+
+
+def _shown(data: bytes) -> str:
+    """Text with control characters escaped."""
+    return "\n".join(printable(line) for line in _LINE_END.split(data.decode("utf-8")))

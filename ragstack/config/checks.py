@@ -1,0 +1,55 @@
+"""Checks of a config that one block cannot make alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ragstack.config.blocks import builtin_types
+from ragstack.config.messages import Mistake, did_you_mean, found
+from ragstack.config.models import PipelineConfig
+from ragstack.config.yaml_source import KeyPath
+from ragstack.errors import FilterError
+from ragstack.filters import COMPARISONS, Condition, FieldType, Filter, Not, bind_filter
+
+
+def type_mistakes(values: Mapping[str, Any], installed: Callable[[str], Sequence[str]]) -> Iterator[Mistake]:
+    """A ``type:`` that is neither built in nor the name of an installed entry point."""
+    for key, family in PipelineConfig.FAMILIES.items():
+        block = values.get(key)
+        if not isinstance(block, dict) or "type" not in block or block["type"] in builtin_types(key):
+            continue
+        name, third_party = block["type"], installed(family)
+        known = (*builtin_types(key), *third_party)
+        if not isinstance(name, str):
+            message = f"expected the name of a type, got {found(name)}. Known: {', '.join(known)}."
+        elif name not in third_party:
+            message = f"unknown {key} {found(name)}{did_you_mean(name, known) or '.'} Known: {', '.join(known)}."
+        else:
+            continue
+        # Which keys the block may have depends on its type, so the rest of it can't be judged.
+        yield Mistake((key, "type"), message, spoils=((key,),))
+
+
+def filter_mistakes(filter: Filter, fields: Mapping[str, FieldType], path: KeyPath) -> Iterator[Mistake]:
+    """Conditions on undeclared fields, and values that are not of the field's type."""
+    if isinstance(filter, Condition):
+        yield from _condition_mistakes(filter, fields, path)
+    elif isinstance(filter, Not):
+        yield from filter_mistakes(filter.part, fields, (*path, "not"))
+    else:
+        combiner = type(filter).__name__.lower()
+        for index, part in enumerate(filter.parts):
+            yield from filter_mistakes(part, fields, (*path, combiner, index))
+
+
+def _condition_mistakes(test: Condition, fields: Mapping[str, FieldType], path: KeyPath) -> Iterator[Mistake]:
+    try:
+        bind_filter(test, fields)
+    except FilterError as error:
+        if test.field not in fields:
+            advice = did_you_mean(test.field, list(fields)) or "; declare it under 'fields'."
+            yield Mistake((*path, "field"), f"the field {found(test.field)} is not declared{advice}")
+        else:
+            untyped = test.op in COMPARISONS and fields[test.field] in ("keyword", "bool")
+            yield Mistake((*path, "op" if untyped else "value"), str(error))

@@ -1,0 +1,372 @@
+"""The pipeline config: one frozen pydantic model per block of the YAML file.
+
+Each block is optional and has a sound default. Unknown keys are rejected. The loader
+(:mod:`ragstack.config.loader`) turns validation errors into messages with file, line and column.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from ragstack.errors import FilterError
+from ragstack.filters import FieldType, Filter, parse_filter
+
+ChunkerType: TypeAlias = Literal["auto", "recursive", "markdown", "sentence", "code", "fixed"]
+StemmerLanguage: TypeAlias = Literal[
+    "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish", "french", "german", "greek",
+    "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian", "portuguese",
+    "romanian", "russian", "serbian", "spanish", "swedish", "tamil", "turkish", "yiddish",
+]
+
+BUILTIN_FIELDS: dict[str, FieldType] = {
+    "source_id": "keyword",
+    "source_version": "keyword",
+    "media_type": "keyword",
+    "seq": "integer",
+}
+"""Payload fields that every stored chunk has; filters may name them."""
+
+RESERVED_FIELDS = frozenset(BUILTIN_FIELDS) | {"text", "heading_path", "byte_start", "byte_end", "token_count"}
+_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
+
+DEFAULT_EXCLUDES = (
+    ".*",
+    "__pycache__/",
+    "node_modules/",
+    "*.egg-info/",
+)
+
+
+class ConfigBlock(BaseModel):
+    """Base of every block: frozen, unknown keys rejected, no NaN or infinity.
+
+    Built from YAML, values keep their type (``"200"`` is no integer); built from Python, pydantic's
+    usual conversions hold, so that a list may stand for a tuple.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=False, allow_inf_nan=False)
+
+
+def contradiction(keys: tuple[str, ...], message: str) -> PydanticCustomError:
+    """An error over several keys of one block; the loader points at the first of them that the file gives."""
+    return PydanticCustomError("contradiction", "{message}", {"message": message, "keys": list(keys)})
+
+
+def _label_is_one_part(value: str) -> str:
+    if value in ("", ".", "..") or any(character in value for character in "/\\\x00"):
+        raise ValueError("a label is one part of a path: not empty, '.' or '..', and without / and \\")
+    return value
+
+
+class RootConfig(ConfigBlock):
+    """A root to index, with a label of its own."""
+
+    path: str = Field(min_length=1, description="File or folder to index.")
+    label: Annotated[str, AfterValidator(_label_is_one_part)] | None = Field(
+        default=None, description="First part of every source_id below this root; null: the folder's name."
+    )
+
+
+def _root_tag(value: Any) -> str:
+    return "path" if isinstance(value, str) else "root"
+
+
+Root: TypeAlias = Annotated[
+    Annotated[str, Field(min_length=1), Tag("path")] | Annotated[RootConfig, Tag("root")], Discriminator(_root_tag)
+]
+
+
+class SourcesConfig(ConfigBlock):
+    """Which files are sources when they lie below an indexed root.
+
+    ``include`` and ``exclude`` are gitignore-style patterns, relative to the root.
+    """
+
+    paths: tuple[Root, ...] = Field(
+        default=(), description="Roots indexed when the command names none: paths, or mappings of path and label."
+    )
+    include: tuple[str, ...] = Field(default=(), description="When given, only files that match a pattern are sources.")
+    exclude: tuple[str, ...] = Field(default=DEFAULT_EXCLUDES, description="Files and folders that are left out.")
+    use_gitignore: bool = Field(default=True, description="Also leave out what .gitignore files below the root name.")
+    follow_symlinks: bool = Field(default=False, description="Follow symbolic links; loops are detected.")
+    max_file_bytes: int = Field(default=64 * 1024 * 1024, gt=0, description="Larger files are skipped and counted.")
+
+
+class FieldConfig(ConfigBlock):
+    """A metadata field that filters may name; its value comes from the document's metadata (front matter)."""
+
+    type: FieldType = Field(description="Type of the values; a datetime is written as RFC 3339.")
+
+
+def _field_name(value: str) -> str:
+    if value in RESERVED_FIELDS:
+        raise ValueError(f"{value!r} is a built-in field; choose another name")
+    if not _FIELD_NAME.match(value):
+        raise ValueError(f"{value!r} is not a field name: letters, digits and _ only, at most 64, no digit first")
+    return value
+
+
+FieldName: TypeAlias = Annotated[str, AfterValidator(_field_name)]
+
+
+class ChunkerConfig(ConfigBlock):
+    """How documents are cut. ``auto`` picks by document: headings → markdown, source code → code, else recursive."""
+
+    type: ChunkerType = Field(default="auto", description="The way of cutting; auto picks by document.")
+    max_tokens: int = Field(
+        default=200, ge=8, le=32768, description="Tokens of the embedder's tokenizer, special tokens left out."
+    )
+    overlap_tokens: int = Field(default=0, ge=0, description="Tokens that neighbouring chunks may share.")
+
+    @model_validator(mode="after")
+    def _overlap_is_smaller(self) -> ChunkerConfig:
+        if self.overlap_tokens * 2 > self.max_tokens:
+            raise contradiction(
+                ("overlap_tokens", "max_tokens"),
+                f"overlap_tokens ({self.overlap_tokens}) must be at most half of max_tokens ({self.max_tokens})",
+            )
+        return self
+
+
+class Bm25Config(ConfigBlock):
+    """The sparse leg: BM25 (Robertson & Zaragoza 2009) over stemmed words."""
+
+    language: StemmerLanguage | None = Field(
+        default="english", description="Snowball stemmer and stop words; null: words are kept as they are."
+    )
+    k1: float = Field(default=1.2, gt=0, le=10, description="How soon repeating a word stops raising the score.")
+    b: float = Field(default=0.75, ge=0, le=1, description="How far long chunks are held back; 0: not at all.")
+
+
+class OnnxEmbedderConfig(ConfigBlock):
+    """A model on ONNX Runtime.
+
+    ``model`` is a registered name (see ``ragstack models``), a folder with ``model.onnx`` and
+    ``tokenizer.json``, or a Hugging Face id, which must be pinned by ``revision``.
+    """
+
+    type: Literal["onnx"] = Field(default="onnx", description="ONNX Runtime.")
+    model: str = Field(
+        default="all-MiniLM-L6-v2", min_length=1, description="Registered name, folder, or Hugging Face id."
+    )
+    revision: str | None = Field(default=None, description="Commit or tag of a Hugging Face id.")
+    max_batch_tokens: int | None = Field(
+        default=None, gt=0, description="Token budget of a batch, padding counted; null: the measured default."
+    )
+    threads: int | None = Field(default=None, gt=0, description="CPU threads; null: all that this process may use.")
+    bm25: Bm25Config = Field(default=Bm25Config(), description="The sparse vectors made beside the dense ones.")
+
+
+class HashingEmbedderConfig(ConfigBlock):
+    """A deterministic embedder without a model: for tests and load trials, not for answers."""
+
+    type: Literal["hashing"] = Field(default="hashing", description="Hashed words; needs no model.")
+    dim: int = Field(default=64, ge=8, le=4096, description="Length of the dense vectors.")
+    bm25: Bm25Config = Field(default=Bm25Config(), description="The sparse vectors made beside the dense ones.")
+
+
+class QdrantEdgeStoreConfig(ConfigBlock):
+    """The embedded store: Qdrant's engine in this process, files below the state directory."""
+
+    type: Literal["qdrant_edge"] = Field(default="qdrant_edge", description="Qdrant's engine, embedded.")
+    path: str | None = Field(default=None, min_length=1, description="Folder of the store; null: <state_dir>/store.")
+    hnsw_m: int = Field(default=16, ge=4, le=128, description="Links per vector in the HNSW graph.")
+    ef_construct: int = Field(default=100, ge=4, le=4096, description="Breadth of the search while the graph is built.")
+    hnsw_min_points: int = Field(
+        default=20_000, ge=0, description="Chunks from which the graph is built; below, every vector is scanned."
+    )
+    ef_search: int = Field(default=128, ge=1, le=10000, description="Breadth of the search of a query.")
+    exact: bool = Field(default=False, description="Scan every vector instead of using the HNSW graph.")
+
+
+class FusionConfig(ConfigBlock):
+    """How the ranks of the dense and the sparse leg become one (reciprocal rank fusion, Cormack et al. 2009)."""
+
+    type: Literal["rrf", "weighted"] = Field(default="rrf", description="Fuse ranks (rrf) or scaled scores (weighted).")
+    k: int = Field(default=60, ge=1, description="The constant of rrf: larger counts the first ranks less.")
+    dense_weight: float = Field(default=1.0, ge=0, description="Weight of the dense leg.")
+    sparse_weight: float = Field(default=1.0, ge=0, description="Weight of the sparse leg.")
+
+    @model_validator(mode="after")
+    def _a_leg_counts(self) -> FusionConfig:
+        if self.dense_weight == self.sparse_weight == 0:
+            raise contradiction(
+                ("dense_weight", "sparse_weight"), "dense_weight and sparse_weight are both 0; one must be larger"
+            )
+        return self
+
+
+class RetrievalConfig(ConfigBlock):
+    """The query path: ``top_k`` candidates a leg, ``rerank_k`` of them reranked, ``top_n`` passages kept."""
+
+    mode: Literal["hybrid", "dense", "sparse"] = Field(
+        default="hybrid", description="Legs asked: both, meaning alone (dense), or words alone (sparse)."
+    )
+    top_k: int = Field(default=100, ge=1, le=10000, description="Candidates asked of each leg.")
+    rerank_k: int = Field(default=50, ge=1, le=1000, description="Best fused candidates that the reranker reads.")
+    top_n: int = Field(default=8, ge=1, le=1000, description="Passages kept after reranking.")
+    fusion: FusionConfig = Field(default=FusionConfig(), description="How the two legs become one ranking.")
+    filter: dict[str, Any] | None = Field(default=None, description="A filter put on every query.")
+    min_relevance: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="When no candidate is this relevant, the corpus does not answer; null: the reranker's own figure.",
+    )
+
+    @model_validator(mode="after")
+    def _stages_narrow(self) -> RetrievalConfig:
+        if self.rerank_k > self.top_k:
+            message = f"rerank_k ({self.rerank_k}) must be at most top_k ({self.top_k})"
+            raise contradiction(("rerank_k", "top_k"), message)
+        if self.top_n > self.rerank_k:
+            message = f"top_n ({self.top_n}) must be at most rerank_k ({self.rerank_k})"
+            raise contradiction(("top_n", "rerank_k"), message)
+        return self
+
+    @field_validator("filter")
+    @classmethod
+    def _filter_parses(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None:
+            try:
+                parse_filter(value)
+            except FilterError as error:
+                raise ValueError(str(error)) from error
+        return value
+
+    def parsed_filter(self) -> Filter | None:
+        """The filter as a tree, or None."""
+        return None if self.filter is None else parse_filter(self.filter, where="retrieval.filter")
+
+
+class LateInteractionConfig(ConfigBlock):
+    """Rerank by the embedder's own token vectors: cosine + idf-weighted MaxSim + BM25 share."""
+
+    type: Literal["late_interaction"] = Field(default="late_interaction", description="MaxSim over token vectors.")
+    dense_weight: float = Field(default=1.0, ge=0, description="Weight of the cosine of the two texts.")
+    maxsim_weight: float = Field(default=1.0, ge=0, description="Weight of the idf-weighted MaxSim of their tokens.")
+    sparse_weight: float = Field(default=0.3, ge=0, description="Weight of the BM25 share.")
+
+    @model_validator(mode="after")
+    def _a_part_counts(self) -> LateInteractionConfig:
+        if self.dense_weight == self.maxsim_weight == self.sparse_weight == 0:
+            raise contradiction(
+                ("dense_weight", "maxsim_weight", "sparse_weight"), "all three weights are 0; one must be larger"
+            )
+        return self
+
+
+class NoRerankerConfig(ConfigBlock):
+    """Keep the fused order; no token vectors are kept."""
+
+    type: Literal["none"] = Field(default="none", description="No reranking.")
+
+
+class ExtractiveGeneratorConfig(ConfigBlock):
+    """The sentences of the passages that answer best, each with its marker; needs no language model."""
+
+    type: Literal["extractive"] = Field(default="extractive", description="Quotes, no language model.")
+    max_sentences: int = Field(default=3, ge=1, le=50, description="Most sentences in an answer.")
+
+
+class IndexerConfig(ConfigBlock):
+    """The index path."""
+
+    state_dir: str = Field(
+        default=".ragstack", min_length=1, description="Folder of ledger, archive and embedded store."
+    )
+    group_chunks: int = Field(
+        default=512, ge=1, le=100_000, description="Chunks after which a commit group is published."
+    )
+    min_free_bytes: int = Field(
+        default=256 * 1024 * 1024, ge=0, description="Free disk space below which indexing stops cleanly."
+    )
+    lock_timeout_s: float = Field(default=5.0, ge=0, le=3600, description="Seconds to wait for another process's lock.")
+
+
+class ServerConfig(ConfigBlock):
+    """The REST API. It has no settings yet."""
+
+
+class ObservabilityConfig(ConfigBlock):
+    """Logs, on standard error."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="warning", description="Least severe messages that are written."
+    )
+
+
+class ThirdPartyConfig(ConfigBlock):
+    """A block whose ``type`` names an entry point of the group ``ragstack.<family>``.
+
+    ``settings`` are passed to the implementation as keyword arguments.
+    """
+
+    type: str = Field(min_length=1, description="Name of the entry point.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the implementation.")
+
+
+def _tagged_by(tags: dict[str, str]) -> Discriminator:
+    """Choose the union's member by ``type`` (the first by default); a name that is not built in is a third party's."""
+    default = next(iter(tags))
+
+    def tag(value: Any) -> str:
+        name = value.get("type", default) if isinstance(value, dict) else getattr(value, "type", default)
+        return tags.get(name, "third_party") if isinstance(name, str) else "third_party"
+
+    return Discriminator(tag)
+
+
+ThirdParty: TypeAlias = Annotated[ThirdPartyConfig, Tag("third_party")]
+AnyChunkerConfig: TypeAlias = Annotated[
+    Annotated[ChunkerConfig, Tag("auto")] | ThirdParty, _tagged_by(dict.fromkeys(get_args(ChunkerType), "auto"))
+]
+EmbedderConfig: TypeAlias = Annotated[
+    Annotated[OnnxEmbedderConfig, Tag("onnx")] | Annotated[HashingEmbedderConfig, Tag("hashing")] | ThirdParty,
+    _tagged_by({"onnx": "onnx", "hashing": "hashing"}),
+]
+StoreConfig: TypeAlias = Annotated[
+    Annotated[QdrantEdgeStoreConfig, Tag("qdrant_edge")] | ThirdParty, _tagged_by({"qdrant_edge": "qdrant_edge"})
+]
+RerankerConfig: TypeAlias = Annotated[
+    Annotated[LateInteractionConfig, Tag("late_interaction")] | Annotated[NoRerankerConfig, Tag("none")] | ThirdParty,
+    _tagged_by({"late_interaction": "late_interaction", "none": "none"}),
+]
+GeneratorConfig: TypeAlias = Annotated[
+    Annotated[ExtractiveGeneratorConfig, Tag("extractive")] | ThirdParty, _tagged_by({"extractive": "extractive"})
+]
+
+
+class PipelineConfig(ConfigBlock):
+    """One pipeline: everything that ``ragstack`` does is driven by this."""
+
+    version: Literal[1] = Field(default=1, description="Version of this file's format.")
+    sources: SourcesConfig = Field(default=SourcesConfig(), description="What is indexed.")
+    fields: dict[FieldName, FieldConfig] = Field(
+        default_factory=dict, description="Metadata fields that filters may name, each with its type."
+    )
+    chunker: AnyChunkerConfig = Field(default=ChunkerConfig(), description="How documents are cut.")
+    embedder: EmbedderConfig = Field(default=OnnxEmbedderConfig(), description="How texts become vectors.")
+    store: StoreConfig = Field(default=QdrantEdgeStoreConfig(), description="Where vectors are kept and searched.")
+    retrieval: RetrievalConfig = Field(default=RetrievalConfig(), description="How candidates are found.")
+    reranker: RerankerConfig = Field(default=LateInteractionConfig(), description="How candidates are ordered.")
+    generator: GeneratorConfig = Field(default=ExtractiveGeneratorConfig(), description="How an answer is made.")
+    indexer: IndexerConfig = Field(default=IndexerConfig(), description="How an index is written.")
+    server: ServerConfig = Field(default=ServerConfig(), description="The REST API.")
+    observability: ObservabilityConfig = Field(default=ObservabilityConfig(), description="Logs.")
+
+    FAMILIES: ClassVar[dict[str, str]] = {
+        "chunker": "chunkers",
+        "embedder": "embedders",
+        "store": "stores",
+        "reranker": "rerankers",
+        "generator": "generators",
+    }
+
+    def field_types(self) -> dict[str, FieldType]:
+        """Every field that filters may name, built-in and declared, with its type."""
+        return BUILTIN_FIELDS | {name: declared.type for name, declared in self.fields.items()}

@@ -1,0 +1,68 @@
+"""The seam between texts and vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from ragstack.types import Float32Array, SparseVector, Tokenizer, TokenVectors
+
+InputType: TypeAlias = Literal["query", "passage"]
+Output: TypeAlias = Literal["dense", "sparse", "tokens"]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What ``embed`` returns: the outputs asked for, in the order of the texts; None for the others.
+
+    ``dense`` ``(n, dim) float32``, each row of length 1.
+    """
+
+    dense: Float32Array | None = None
+    sparse: tuple[SparseVector, ...] | None = None
+    tokens: tuple[TokenVectors, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What the rest of the pipeline must know of an embedding model.
+
+    ``max_tokens`` counts what the model reads of one text, special tokens left out. ``fingerprint``
+    changes whenever the same text would give another vector (weights, pooling, prompts, precision).
+    """
+
+    name: str
+    dim: int
+    max_tokens: int
+    token_dim: int
+    languages: tuple[str, ...]
+    licence: str
+    fingerprint: str
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors.
+
+    ``embed`` returns results in the order of ``texts``; an empty sequence gives arrays of length 0.
+    ``input_type`` is mandatory: models that tell queries from passages need it, the others ignore it.
+    Texts are batched by a token budget that counts padding, longest first; a text alone and in any
+    batch gives the same vector to within cosine .99999.
+
+    Raises EmbeddingError for a text longer than ``info.max_tokens`` (nothing is cut silently; the
+    message gives the index of the text and its length), for NaN or zero vectors, for weights whose
+    hash is not the pinned one; CapabilityError for an output that the model does not have.
+    Safe to call from several threads.
+    """
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    def embed(
+        self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)
+    ) -> Embeddings: ...
+
+    def close(self) -> None: ...

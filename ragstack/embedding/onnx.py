@@ -1,0 +1,270 @@
+"""Embedding with ONNX Runtime on the CPU.
+
+How the cores are used, as measured (docs/models.md): many texts run as small batches, each on one thread,
+as many at a time as there are cores, because small batches stay in the cache and need no
+synchronisation; a single batch, such as one query, runs on all cores at once. The two ways need a session each, loaded
+when first used. Texts are tokenised in windows while earlier windows are being run.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import get_args
+
+import numpy as np
+
+from ragstack.embedding.base import Embeddings, InputType, ModelInfo, Output
+from ragstack.embedding.batching import plan_batches
+from ragstack.embedding.bm25 import Bm25Encoder
+from ragstack.embedding.model_files import resolve_model
+from ragstack.embedding.pooling import pool, unit_rows
+from ragstack.embedding.session import EncoderSession, Int64Array, load_session
+from ragstack.embedding.threads import usable_cores
+from ragstack.embedding.tokenizer import TextTokenizer
+from ragstack.errors import EmbeddingError, InputError
+from ragstack.types import Float32Array, Int32Array, SparseVector, TokenVectors, canonical_json, sha256_hex
+
+DEFAULT_BATCH_TOKENS = 512
+"""Token budget of a batch, padding counted: the fastest measured on CPUs (docs/models.md)."""
+
+_WINDOW_TEXTS = 512
+_WINDOWS_AHEAD = 2
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Consecutive texts that are tokenised and batched together. ``ids`` include special tokens."""
+
+    start: int
+    ids: list[list[int]]
+    spans: list[Int32Array] | None
+
+
+@dataclass(frozen=True)
+class _BatchResult:
+    indices: Int32Array
+    dense: Float32Array | None
+    tokens: list[TokenVectors] | None
+
+
+class OnnxEmbedder:
+    """An :class:`ragstack.embedding.base.Embedder` that runs an ONNX encoder on the CPU.
+
+    ``model`` is a registered name, a folder, or a Hugging Face id pinned by ``revision``
+    (:func:`ragstack.embedding.model_files.resolve_model`). ``max_batch_tokens`` is the budget of a batch, padding
+    counted (None: the measured default). ``threads`` is how many cores are used (None: all that the
+    process may use). ``bm25`` makes the ``sparse`` output: a passage's vector, or how often each term
+    occurs in a query, to which the query path adds the corpus statistics.
+
+    The weights are loaded, and their hash checked, when they are first needed. Raises InputError for
+    settings that cannot be used and EmbeddingError for files that cannot.
+    """
+
+    def __init__(
+        self,
+        model: str = "all-MiniLM-L6-v2",
+        revision: str | None = None,
+        max_batch_tokens: int | None = None,
+        threads: int | None = None,
+        bm25: Bm25Encoder | None = None,
+    ) -> None:
+        for name, value in (("max_batch_tokens", max_batch_tokens), ("threads", threads)):
+            if value is not None and value < 1:
+                raise InputError(f"embedder.{name}: must be at least 1, got {value}.")
+        self._model = resolve_model(model, revision)
+        self._budget = max_batch_tokens or DEFAULT_BATCH_TOKENS
+        self._threads = threads or usable_cores()
+        self.bm25 = bm25 or Bm25Encoder()
+        self._lock = threading.Lock()
+        self._sessions: dict[int, EncoderSession] = {}
+        self._workers: ThreadPoolExecutor | None = None
+        self._closed = False
+
+    @cached_property
+    def info(self) -> ModelInfo:
+        """What the pipeline must know of the model."""
+        card = self._model.card
+        identity = {
+            "format": _FORMAT,
+            "weights": self._model.weights_sha256,
+            "tokenizer": self._model.tokenizer.sha256,
+            "pooling": card.pooling,
+            "prompts": [card.query_prompt, card.passage_prompt],
+            "sparse": self.bm25.fingerprint,
+        }
+        return ModelInfo(
+            name=card.name,
+            dim=card.dim,
+            max_tokens=card.max_tokens,
+            token_dim=card.dim,
+            languages=card.languages,
+            licence=card.licence,
+            fingerprint=sha256_hex(canonical_json(identity).encode("utf-8")),
+        )
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """The model's own tokenizer."""
+        return self._model.tokenizer
+
+    def embed(self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)) -> Embeddings:
+        """Vectors of ``texts``, in their order; see :class:`ragstack.embedding.base.Embedder`.
+
+        Byte spans of ``tokens`` are offsets in the text given; tokens of a model's prompt are left out.
+        """
+        _check_request(texts, input_type, outputs)
+        wanted = frozenset(outputs)
+        sparse: tuple[SparseVector, ...] | None = None
+        dense = np.empty((len(texts), self.info.dim), dtype=np.float32) if "dense" in wanted else None
+        tokens: dict[int, TokenVectors] = {}
+        pending: deque[deque[Future[_BatchResult]]] = deque()
+
+        def collect(result: _BatchResult) -> None:
+            if dense is not None and result.dense is not None:
+                dense[result.indices] = result.dense
+            if result.tokens is not None:
+                tokens.update(zip(result.indices.tolist(), result.tokens, strict=True))
+
+        def collect_oldest_window() -> None:
+            # A batch leaves the queue after it succeeded, so that an error finds all others in it.
+            while pending[0]:
+                collect(pending[0][0].result())
+                pending[0].popleft()
+            pending.popleft()
+
+        try:
+            if wanted & {"dense", "tokens"}:
+                for window in self._windows(texts, input_type, with_spans="tokens" in wanted):
+                    batches = plan_batches([len(ids) for ids in window.ids], self._budget)
+                    if len(batches) == 1 and len(texts) == len(window.ids):
+                        collect(self._run_batch(window, batches[0], wanted, self._session(self._threads)))
+                        continue
+                    session, workers = self._session(1), self._executor()
+                    pending.append(deque(workers.submit(self._run_batch, window, b, wanted, session) for b in batches))
+                    if len(pending) >= _WINDOWS_AHEAD:
+                        collect_oldest_window()
+            if "sparse" in wanted:
+                encode = self.bm25.encode_passage if input_type == "passage" else self.bm25.encode_query_terms
+                sparse = tuple(encode(text) for text in texts)
+            while pending:
+                collect_oldest_window()
+        except BaseException:
+            # An error or Ctrl-C: batches that have not begun are dropped; those that run end in a fraction of a second.
+            for futures in pending:
+                for future in futures:
+                    future.cancel()
+            raise
+        ordered = tuple(tokens[i] for i in range(len(texts))) if "tokens" in wanted else None
+        return Embeddings(dense=dense, sparse=sparse, tokens=ordered)
+
+    def close(self) -> None:
+        """Release threads and weights. Idempotent; embedding afterwards raises EmbeddingError."""
+        with self._lock:
+            self._closed = True
+            workers, self._workers = self._workers, None
+            self._sessions.clear()
+        if workers is not None:
+            workers.shutdown(wait=True, cancel_futures=True)
+
+    def _session(self, threads: int) -> EncoderSession:
+        with self._lock:
+            self._check_open()
+            if threads not in self._sessions:
+                self._sessions[threads] = load_session(self._model.read_weights(), threads)
+            return self._sessions[threads]
+
+    def _executor(self) -> ThreadPoolExecutor:
+        with self._lock:
+            self._check_open()
+            if self._workers is None:
+                self._workers = ThreadPoolExecutor(self._threads, thread_name_prefix="ragstack-embed")
+            return self._workers
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EmbeddingError(f"the embedder of {self._model.card.name} was closed.", hint="Make a new one.")
+
+    def _windows(self, texts: Sequence[str], input_type: InputType, *, with_spans: bool) -> Iterator[_Window]:
+        card, tokenizer = self._model.card, self._model.tokenizer
+        prompt = card.query_prompt if input_type == "query" else card.passage_prompt
+        prompt_bytes = len(prompt.encode("utf-8"))
+        limit = card.max_tokens + tokenizer.specials
+        for start in range(0, len(texts), _WINDOW_TEXTS):
+            part = (
+                [prompt + text for text in texts[start : start + _WINDOW_TEXTS]]
+                if prompt
+                else list(texts[start : start + _WINDOW_TEXTS])
+            )
+            spans: list[Int32Array] | None = None
+            if with_spans:
+                both = tokenizer.ids_and_spans(part)
+                ids, spans = [i for i, _ in both], [s - prompt_bytes for _, s in both]
+            else:
+                ids = tokenizer.input_ids(part)
+            for index, found in enumerate(ids):
+                if len(found) > limit:
+                    raise EmbeddingError(
+                        f"text {start + index}: {len(found) - tokenizer.specials} tokens; {card.name} reads at most "
+                        f"{card.max_tokens}" + (", its prompt included." if prompt else "."),
+                        hint="Cut the text, or lower chunker.max_tokens.",
+                    )
+            yield _Window(start, ids, spans)
+
+    def _run_batch(
+        self, window: _Window, batch: Int32Array, wanted: frozenset[Output], session: EncoderSession
+    ) -> _BatchResult:
+        rows = batch.tolist()
+        counts = np.array([len(window.ids[row]) for row in rows], dtype=np.int64)
+        ids = np.zeros((len(rows), int(counts.max())), dtype=np.int64)
+        for position, row in enumerate(rows):
+            ids[position, : counts[position]] = window.ids[row]
+        hidden = session.run(ids, counts)
+        card = self._model.card
+        if hidden.shape[2] != card.dim:
+            raise EmbeddingError(
+                f"{card.name} gives {hidden.shape[2]} dimensions; its files say {card.dim}.",
+                hint="config.json and model.onnx do not belong together; export the model again.",
+            )
+        indices: Int32Array = batch + np.int32(window.start)
+        dense = unit_rows(pool(hidden, counts, card.pooling), indices, "dense") if "dense" in wanted else None
+        tokens = None
+        if window.spans is not None:
+            tokens = [
+                self._token_vectors(hidden[position], ids[position], int(counts[position]), window.spans[row], index)
+                for position, (row, index) in enumerate(zip(rows, indices.tolist(), strict=True))
+            ]
+        return _BatchResult(indices, dense, tokens)
+
+    def _token_vectors(
+        self,
+        hidden: Float32Array,
+        ids: Int64Array,
+        count: int,
+        spans: Int32Array,
+        index: int,
+    ) -> TokenVectors:
+        content = self._model.tokenizer.content(count)
+        # Tokens of the prompt end at or before the text's first byte.
+        own = spans[:, 1] > 0
+        vectors = hidden[content][own]
+        return TokenVectors(
+            vectors=unit_rows(vectors, np.full(len(vectors), index, dtype=np.int32), "token"),
+            token_ids=ids[content][own].astype(np.int32),
+            byte_spans=np.maximum(spans[own], 0),
+        )
+
+
+def _check_request(texts: Sequence[str], input_type: InputType, outputs: Sequence[Output]) -> None:
+    if isinstance(texts, str):
+        raise InputError("embed takes a sequence of texts, got one string.", hint="Put it in a list.")
+    if input_type not in get_args(InputType):
+        raise InputError(f"input_type: expected query or passage, got {input_type!r}.")
+    unknown = [output for output in outputs if output not in get_args(Output)]
+    if unknown or not outputs:
+        raise InputError(f"outputs: expected some of {', '.join(get_args(Output))}; got {list(outputs)!r}.")

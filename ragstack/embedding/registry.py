@@ -1,0 +1,13 @@
+"""The embedders by the name used as ``embedder.type`` in a config."""
+
+from __future__ import annotations
+
+from ragstack.registry import Entry, Registry
+
+EMBEDDERS = Registry(
+    "embedders",
+    {
+        "onnx": Entry("ragstack.embedding.onnx:OnnxEmbedder"),
+        "hashing": Entry("ragstack.testing.hashing_embedder:HashingEmbedder"),
+    },
+)

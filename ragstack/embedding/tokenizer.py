@@ -1,0 +1,160 @@
+"""Text to token ids and byte spans, as an embedding model's own tokenizer does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
+
+from ragstack.errors import EmbeddingError
+from ragstack.types import Int32Array, sha256_hex
+
+
+class TextTokenizer:
+    """A tokenizer of the ``tokenizers`` library behind the :class:`ragstack.types.Tokenizer` protocol.
+
+    Truncation and padding are off: what is too long is refused by the embedder, not cut here. Safe to
+    call from several threads. ``sha256`` names the vocabulary or tokenizer file it was made from.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, sha256: str) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self.sha256 = sha256
+        with_specials = tokenizer.encode("a")
+        mask = with_specials.special_tokens_mask
+        self._prefix = mask.index(0) if 0 in mask else 0
+        self._specials = tokenizer.num_special_tokens_to_add(False)
+
+    @property
+    def specials(self) -> int:
+        """How many special tokens the model adds to one text."""
+        return self._specials
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Number of tokens of each text, special tokens left out."""
+        return [len(e) for e in self._encode(texts, fast=True, specials=False)]
+
+    def token_byte_spans(self, text: str) -> Int32Array:
+        """Byte offsets (UTF-8 of ``text``) of each token: ``(n, 2) int32``, half-open, sorted by start.
+
+        Several tokens of one character (a decomposed Hangul syllable) have the same span.
+        """
+        encoding = self._encode([text], fast=False, specials=False)[0]
+        return char_to_byte_spans(text, np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2))
+
+    def input_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text as the model reads them, special tokens included."""
+        return [e.ids for e in self._encode(texts, fast=True, specials=True)]
+
+    def ids_and_spans(self, texts: Sequence[str]) -> list[tuple[list[int], Int32Array]]:
+        """For each text its input ids, special tokens included, and the byte spans of the others, ``(t, 2) int32``."""
+        found = []
+        for text, encoding in zip(texts, self._encode(texts, fast=False, specials=True), strict=True):
+            offsets = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)[self.content(len(encoding))]
+            found.append((encoding.ids, char_to_byte_spans(text, offsets)))
+        return found
+
+    def content(self, length: int) -> slice:
+        """Where the tokens of the text itself lie in a sequence of ``length`` tokens with its special ones."""
+        return slice(self._prefix, self._prefix + length - self._specials)
+
+    def _encode(self, texts: Sequence[str], *, fast: bool, specials: bool) -> list[Encoding]:
+        encode = self._tokenizer.encode_batch_fast if fast else self._tokenizer.encode_batch
+        try:
+            encoded: list[Encoding] = encode(texts, add_special_tokens=specials)
+        except (TypeError, UnicodeEncodeError) as error:
+            for index, text in enumerate(texts):
+                if not isinstance(text, str):
+                    raise EmbeddingError(f"text {index}: expected a string, got {type(text).__name__}.") from error
+                try:
+                    text.encode("utf-8")
+                except UnicodeEncodeError as reason:
+                    raise EmbeddingError(
+                        f"text {index}: character {reason.start} is a lone surrogate, which no UTF-8 text can hold.",
+                        hint="Decode the source with its right encoding, or replace the character.",
+                    ) from error
+            raise
+        return encoded
+
+
+def char_to_byte_spans(text: str, spans: NDArray[np.int64]) -> Int32Array:
+    """Turn ``(n, 2)`` character offsets of ``text`` into UTF-8 byte offsets, ``(n, 2) int32``."""
+    if text.isascii() or not len(spans):
+        return spans.astype(np.int32)
+    code_points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+    byte_offsets = np.zeros(len(code_points) + 1, dtype=np.int32)
+    widths = 1 + (code_points >= 0x80).astype(np.int32) + (code_points >= 0x800) + (code_points >= 0x10000)
+    np.cumsum(widths, out=byte_offsets[1:])
+    return byte_offsets[spans]
+
+
+def bert_tokenizer(vocab_file: Path, *, sha256: str | None = None) -> TextTokenizer:
+    """The tokenizer of bert-base-uncased over a ``vocab.txt``: lower case, no accents, ``[CLS] text [SEP]``.
+
+    Raises EmbeddingError when the file is missing, lacks a special token, or its SHA-256 is not ``sha256``.
+    """
+    data = read_pinned(vocab_file, sha256)
+    vocab = {line: index for index, line in enumerate(data.decode("utf-8").rstrip("\n").split("\n"))}
+    missing = [name for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if name not in vocab]
+    if missing:
+        message = f"{vocab_file}: the vocabulary has no {', '.join(missing)}."
+        raise EmbeddingError(message, hint="Is it a BERT vocab.txt?")
+    unknown = "[UNK]"
+    tokenizer = Tokenizer(WordPiece(vocab, unk_token=unknown, max_input_chars_per_word=100))
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    tokenizer.normalizer = BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True
+    )
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", vocab["[CLS]"]), ("[SEP]", vocab["[SEP]"])],
+    )
+    return TextTokenizer(tokenizer, sha256_hex(data))
+
+
+def json_tokenizer(tokenizer_file: Path, *, sha256: str | None = None) -> TextTokenizer:
+    """The tokenizer of a ``tokenizer.json``, its truncation and padding switched off.
+
+    Raises EmbeddingError when the file is missing, unreadable, or its SHA-256 is not ``sha256``.
+    """
+    data = read_pinned(tokenizer_file, sha256)
+    try:
+        tokenizer = Tokenizer.from_buffer(data)
+    except Exception as error:  # the library raises bare Exception
+        raise EmbeddingError(
+            f"{tokenizer_file}: not a tokenizer that the tokenizers library reads: {error}.",
+            hint="Export the model again with a fast tokenizer.",
+        ) from error
+    return TextTokenizer(tokenizer, sha256_hex(data))
+
+
+def read_pinned(path: Path, sha256: str | None) -> bytes:
+    """The bytes of a model file, checked against the SHA-256 (hex) it must have, if one is given.
+
+    Raises EmbeddingError when the file cannot be read or has another hash.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise EmbeddingError(
+            f"{path}: a file of the embedding model cannot be read: {error.strerror or error}.",
+            hint="Reinstall the package that holds it.",
+        ) from error
+    found = sha256_hex(data)
+    if sha256 is not None and found != sha256:
+        raise EmbeddingError(
+            f"{path}: SHA-256 is {found}, expected {sha256}; the file is damaged or another version.",
+            hint="Reinstall the package that holds it, or pin the version that this release of ragstack names.",
+        )
+    return data

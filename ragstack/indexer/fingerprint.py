@@ -1,0 +1,51 @@
+"""The pipeline fingerprint: a hash over everything that changes what is stored for the same bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ragstack.assembly import build_bm25, keeps_token_vectors
+from ragstack.chunking.base import Chunker
+from ragstack.config.loader import LoadedConfig
+from ragstack.config.models import PipelineConfig
+from ragstack.embedding.base import ModelInfo
+from ragstack.parsing.registry import PARSERS
+from ragstack.types import canonical_json, sha256_hex
+
+INDEX_FORMAT = 1
+INDEX_BLOCKS = ("fields", "chunker", "embedder", "reranker")
+"""The blocks of the config that an index was built with; queries use these, not the current file's."""
+
+
+def pipeline_fingerprint(config: PipelineConfig, chunker: Chunker, model: ModelInfo) -> tuple[str, dict[str, Any]]:
+    """The fingerprint (64 hex digits) and the parts that it is made from.
+
+    Settings that do not change what is stored (threads, batch sizes, store, paths) are not in it.
+    """
+    parts: dict[str, Any] = {
+        "format": INDEX_FORMAT,
+        "parsers": {name: PARSERS.load(name)().version for name in PARSERS.names()},
+        "chunker": chunker.fingerprint,
+        "model": model.fingerprint,
+        "bm25": build_bm25(config).fingerprint,
+        "fields": {name: declared.type for name, declared in config.fields.items()},
+        "token_vectors": keeps_token_vectors(config),
+    }
+    return sha256_hex(canonical_json(parts).encode()), parts
+
+
+def describe_change(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Which parts differ, in words."""
+    changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    return f"changed: {', '.join(key.replace('_', ' ') for key in changed)}"
+
+
+def check_model_limits(loaded: LoadedConfig, model: ModelInfo) -> None:
+    """Raise ConfigError when chunks can be longer than the model reads."""
+    max_tokens = getattr(loaded.config.chunker, "max_tokens", None)
+    if max_tokens is not None and max_tokens > model.max_tokens:
+        raise loaded.error(
+            "chunker.max_tokens",
+            f"{max_tokens} is more than the {model.max_tokens} tokens that {model.name} reads",
+            hint=f"Set chunker.max_tokens to {model.max_tokens} or less.",
+        )

@@ -1,0 +1,357 @@
+"""One run of the index path: discover, plan, prepare, embed, stage, publish, purge.
+
+Three threads overlap: files are read, parsed and chunked a few ahead; the embedder works on the
+current batch in the caller's thread; staging and publishing happen in a third, in order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ragstack.assembly import SharedIndex, build_bm25, keeps_token_vectors
+from ragstack.config.loader import LoadedConfig
+from ragstack.config.models import PipelineConfig, RootConfig
+from ragstack.embedding.base import Embedder, Output
+from ragstack.embedding.bm25 import Bm25Encoder
+from ragstack.errors import InputError, InterruptedRunError, StoreError
+from ragstack.indexer.discovery import Discovery, FoundFile, discover
+from ragstack.indexer.generations import GenerationChoice, Workspace
+from ragstack.indexer.interruption import Interruption
+from ragstack.indexer.overlap import Writer, prepared_ahead
+from ragstack.indexer.prepare import Failed, Preparation, Prepared, PreparedChunk, Unchanged, Vanished
+from ragstack.indexer.report import FailedSource, IndexProgress, IndexReport, SilentProgress
+from ragstack.indexer.reuse import EmbeddingCache
+from ragstack.indexer.roots import membership, narrowed, require_sources, resolve_scopes
+from ragstack.indexer.staging import EmbeddedBatch, Stager, fault_point
+from ragstack.ledger.writer import PublishedSource
+from ragstack.source_names import name_of_path, path_of_name
+from ragstack.types import Int32Array, TokenVectors
+
+# A file whose modification time is this close to the moment it was read may have been written again
+# within the same tick of the file system's clock, so its times prove nothing (git calls it racy).
+_RACY_NS = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class IndexRequest:
+    """What to index. Without ``targets``: the config's paths, else everything indexed before.
+
+    With ``changed``, only these paths and what is below them are looked at, as far as they lie in the
+    targets. It is for a caller that knows what changed since a run over the targets ended well; a new
+    generation looks at everything all the same.
+    """
+
+    targets: Sequence[str] = ()
+    prune: bool = False
+    rebuild: bool = False
+    leave_out: Sequence[Path] = ()
+    changed: Sequence[Path] | None = None
+
+
+def index(
+    loaded: LoadedConfig,
+    state_dir: Path,
+    request: IndexRequest,
+    progress: IndexProgress | None = None,
+    shared: SharedIndex | None = None,
+    interruption: Interruption | None = None,
+    embedder: Embedder | None = None,
+) -> IndexReport:
+    """Bring the index in line with the sources. Nothing is lost or doubled if it is killed and run again.
+
+    Raises InputError for bad targets, EmptyRootError when a root is gone or empty, IndexLockedError
+    when another process indexes, ConfigError for a contradiction, StoreError when the disk is nearly
+    full, InterruptedRunError after Ctrl-C or a request to ``interruption``, with the index consistent.
+    Faults of single files are in the report.
+    """
+    progress = progress or SilentProgress()
+    interruption = interruption or Interruption()
+    started = time.monotonic()
+    with Workspace.open(loaded, state_dir, shared, embedder) as workspace:
+        run = workspace.ledger.begin_run()
+        report = IndexReport()
+        try:
+            _Run(loaded.config, workspace, request, progress, report, interruption).execute()
+        except BaseException as error:
+            report.seconds = time.monotonic() - started
+            status = getattr(error, "exit_status", 130 if isinstance(error, KeyboardInterrupt) else 1)
+            # On a full disk this fails for the same reason as the run, which is what the user must be told.
+            with suppress(StoreError):
+                workspace.ledger.end_run(run, status, report.to_json())
+            if isinstance(error, KeyboardInterrupt):
+                raise InterruptedRunError(
+                    interruption.message(), hint="Run the same command again to go on."
+                ) from error
+            raise
+        report.seconds = time.monotonic() - started
+        workspace.ledger.end_run(run, report.exit_status, report.to_json())
+        return report
+
+
+@dataclass
+class _Run:
+    config: PipelineConfig
+    workspace: Workspace
+    request: IndexRequest
+    progress: IndexProgress
+    report: IndexReport
+    interruption: Interruption
+
+    def execute(self) -> None:
+        self.interruption.check()
+        choice = self.workspace.choose_generation(rebuild=self.request.rebuild)
+        self.report.rebuilt_because = choice.reason
+        if choice.reason:
+            self.progress.note(f"building a new generation: {choice.reason}")
+        found = self._discover(choice)
+        stager = self.workspace.stager(choice.generation)
+        if stager.needs_recovery:
+            self.report.recovered = True
+            self.progress.note("an earlier run was stopped; taking back what it had not finished")
+            stager.recover()
+        self.interruption.check()
+        published = self.workspace.ledger.published(choice.generation.generation)
+        todo = self._plan(found, published)
+        gone = self._gone(found, published)
+        self.progress.planned(len(todo), sum(file.stat.size_bytes for file in todo))
+        try:
+            self._index_files(stager, todo, gone, published, choice)
+        except KeyboardInterrupt:
+            stager.recover()
+            raise
+        stager.purge()
+        self.interruption.check()
+        if self.report.chunks_written or gone:
+            skipped = self.workspace.optimize(choice.generation)
+            if skipped:
+                self.progress.note(skipped)
+        lost = self._would_be_lost(choice)
+        if lost and not self.request.prune:
+            self.progress.note(
+                f"the old generation goes on answering: {len(lost)} of its sources cannot be read now ({lost[0]} is one)"
+                " and would be lost. Mend them and run again, or switch without them with --prune."
+            )
+        else:
+            self.workspace.finish(choice.generation)
+        self._count(choice)
+
+    def _discover(self, choice: GenerationChoice) -> Discovery:
+        ledger = self.workspace.ledger
+        targets: Sequence[str | RootConfig] = self.request.targets or self.config.sources.paths
+        known_roots, known_scopes = ledger.roots(), ledger.scopes()
+        scopes = resolve_scopes(targets, known_roots, known_scopes, prune=self.request.prune)
+        if not scopes:
+            raise InputError("nothing to index was named.", hint="Name a folder or files: ragstack index PATH")
+        if choice.is_rebuild:
+            # A new generation replaces the old one whole, so it covers all that was ever asked for.
+            everything = resolve_scopes((), known_roots, known_scopes, prune=self.request.prune)
+            scopes = [*scopes, *(scope for scope in everything if scope not in scopes)]
+        roots = {label: path_of_name(path) for label, path in known_roots.items()}
+        roots |= {scope.label: scope.path for scope in scopes}
+        leave_out = [self.workspace.state_dir, *self.request.leave_out]
+        parts = scopes
+        if self.request.changed is not None and not choice.is_rebuild:
+            parts = narrowed(scopes, roots, self.request.changed)
+        with self.interruption.anywhere():
+            found = discover(parts, roots, self.config.sources, leave_out)
+        if not self.request.prune:
+            indexed = [(row.label, row.relative) for row in self._rows_before(choice)]
+            looked_at = membership(parts)
+            here = [(file.label, file.relative) for file in found.files]
+            here += [source for source in indexed if not looked_at(*source)] if parts is not scopes else []
+            require_sources(scopes, here, indexed)
+        for path, reason in found.failed:
+            self._fail(str(path), reason)
+        self.report.skipped.update(found.skipped)
+        ledger.save_scopes(
+            {scope.label: name_of_path(scope.path) for scope in scopes},
+            [(scope.label, scope.relative) for scope in scopes],
+        )
+        fault_point("scopes-saved")
+        return found
+
+    def _would_be_lost(self, choice: GenerationChoice) -> list[str]:
+        """Sources that the generation to replace holds and the new one does not, because they failed."""
+        if choice.replaces is None or not self.report.failed:
+            return []
+        ledger = self.workspace.ledger
+        new = ledger.published(choice.generation.generation)
+        roots = {label: path_of_name(path) for label, path in ledger.roots().items()}
+        failed = {Path(failure.path) for failure in self.report.failed}
+
+        def has_failed(row: PublishedSource) -> bool:
+            path = roots[row.label] / path_of_name(row.relative)
+            return path in failed or any(parent in failed for parent in path.parents)
+
+        old = ledger.published(choice.replaces.generation)
+        return sorted(i for i, row in old.items() if not row.skipped and i not in new and has_failed(row))
+
+    def _rows_before(self, choice: GenerationChoice) -> list[PublishedSource]:
+        """The sources that queries see now: of the generation to replace, or of the one to update."""
+        generation = choice.replaces or choice.generation
+        return [row for row in self.workspace.ledger.published(generation.generation).values() if not row.skipped]
+
+    def _plan(self, found: Discovery, published: dict[str, PublishedSource]) -> list[FoundFile]:
+        todo = []
+        for file in found.files:
+            row = published.get(file.source_id)
+            if row is not None and row.stat == file.stat and row.stat.mtime_ns < row.checked_at_ns - _RACY_NS:
+                self._count_unchanged(row)
+            else:
+                todo.append(file)
+        return todo
+
+    def _gone(self, found: Discovery, published: dict[str, PublishedSource]) -> list[str]:
+        here = {file.source_id for file in found.files}
+        roots = {scope.label: scope.path for scope in found.scopes}
+        looked_at = membership(found.scopes)
+        gone = []
+        for source_id, row in published.items():
+            if source_id in here or not looked_at(row.label, row.relative):
+                continue
+            if not found.could_not_read(roots[row.label] / path_of_name(row.relative)):
+                gone.append(source_id)
+        return gone
+
+    def _index_files(
+        self,
+        stager: Stager,
+        todo: Sequence[FoundFile],
+        gone: Sequence[str],
+        published: dict[str, PublishedSource],
+        choice: GenerationChoice,
+    ) -> None:
+        embedder = self.workspace.embedder
+        preparation = Preparation(
+            choice.generation.fingerprint,
+            self.workspace.chunker,
+            embedder.tokenizer,
+            embedder.info.max_tokens,
+            self.config.fields,
+        )
+        cache = self.workspace.embedding_cache(choice)
+        encoding = _Encoding(embedder, build_bm25(self.config), keeps_token_vectors(self.config), cache)
+        touched: list[Unchanged] = []
+        deleted = list(gone)
+        outcomes = prepared_ahead(
+            lambda file: preparation.prepare(file, published.get(file.source_id)), todo, self.interruption
+        )
+        # Leaving in any way first waits for the step being written, then for the file being read.
+        with closing(outcomes), Writer(stager, self.interruption) as writer:
+            group: list[Prepared] = []
+            buffer: list[PreparedChunk] = []
+            in_group = 0
+            for file, outcome in zip(todo, outcomes, strict=True):
+                self.interruption.check()
+                self.progress.read(file.stat.size_bytes)
+                if isinstance(outcome, Failed):
+                    self._fail(outcome.path, outcome.reason)
+                elif isinstance(outcome, Vanished):
+                    deleted += [outcome.source_id] if outcome.source_id in published else []
+                elif isinstance(outcome, Unchanged):
+                    touched.append(outcome)
+                    self._count_unchanged(published[outcome.source_id])
+                else:
+                    group.append(outcome)
+                    buffer += outcome.chunks
+                    in_group += len(outcome.chunks)
+                    self._count_prepared(outcome, published)
+                    for warning in outcome.warnings:
+                        self.report.warnings.append(warning)
+                        self.progress.note(f"warning: {warning}")
+                size = self.config.indexer.group_chunks
+                while len(buffer) > size:
+                    self._stage(writer, encoding, buffer[:size])
+                    del buffer[:size]
+                if in_group >= size or len(group) >= size:
+                    self._stage(writer, encoding, buffer)
+                    writer.publish(group, ())
+                    group, buffer, in_group = [], [], 0
+            self._stage(writer, encoding, buffer)
+            if group or deleted:
+                writer.publish(group, deleted)
+        self.report.deleted = len(deleted)
+        self.workspace.ledger.touch(
+            choice.generation.generation,
+            [(item.source_id, item.stat, item.checked_at_ns, item.source_uri) for item in touched],
+        )
+        fault_point("touched")
+
+    def _stage(self, writer: Writer, encoding: _Encoding, chunks: Sequence[PreparedChunk]) -> None:
+        if not chunks:
+            return
+        with self.interruption.anywhere():
+            batch, fresh = encoding.encode(chunks)
+        writer.stage(batch)
+        tokens = sum(chunks[i].chunk.token_count for i in fresh)
+        self.report.chunks_written += len(chunks)
+        self.report.chunks_reused += len(chunks) - len(fresh)
+        self.report.tokens_embedded += tokens
+        self.progress.embedded(len(chunks), tokens)
+
+    def _fail(self, path: str, reason: str) -> None:
+        self.report.failed.append(FailedSource(path, reason))
+        self.progress.note(f"failed: {path}: {reason}")
+
+    def _count_unchanged(self, row: PublishedSource) -> None:
+        if row.skipped:
+            self.report.skipped[row.skipped] += 1
+        else:
+            self.report.unchanged += 1
+
+    def _count_prepared(self, outcome: Prepared, published: dict[str, PublishedSource]) -> None:
+        if outcome.row.skipped:
+            self.report.skipped[outcome.row.skipped] += 1
+        elif outcome.row.source_id in published:
+            self.report.changed += 1
+        else:
+            self.report.added += 1
+
+    def _count(self, choice: GenerationChoice) -> None:
+        number = choice.generation.generation
+        current = next(g for g in self.workspace.ledger.generations() if g.generation == number)
+        self.report.generation, self.report.chunk_count = number, current.chunk_count
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """Everything that turns chunks into vectors: what is stored already is used again."""
+
+    embedder: Embedder
+    bm25: Bm25Encoder
+    with_tokens: bool
+    cache: EmbeddingCache
+
+    def encode(self, chunks: Sequence[PreparedChunk]) -> tuple[EmbeddedBatch, set[int]]:
+        """The batch, and the positions of the chunks that were embedded now."""
+        texts = [item.chunk.embedded_text for item in chunks]
+        stored = self.cache.find(texts)
+        fresh = [i for i in range(len(texts)) if i not in stored]
+        dense = np.empty((len(texts), self.embedder.info.dim), dtype=np.float32)
+        tokens: dict[int, TokenVectors | bytes] = {}
+        token_ids: dict[int, Int32Array] = {}
+        outputs: tuple[Output, ...] = ("dense", "tokens") if self.with_tokens else ("dense",)
+        vectors = self.embedder.embed([texts[i] for i in fresh], "passage", outputs)
+        if fresh:
+            dense[fresh] = vectors.dense
+        for i, found in zip(fresh, vectors.tokens or (), strict=self.with_tokens):
+            tokens[i], token_ids[i] = found, found.token_ids
+        for i, old in stored.items():
+            dense[i] = old.dense
+            if old.tokens is not None and old.token_ids is not None:
+                tokens[i], token_ids[i] = old.tokens, old.token_ids
+        order = range(len(texts))
+        batch = EmbeddedBatch(
+            chunks,
+            dense,
+            [self.bm25.encode_passage(text) for text in texts],
+            [tokens[i] for i in order] if self.with_tokens else None,
+            [token_ids[i] for i in order] if self.with_tokens else None,
+        )
+        return batch, set(fresh)

