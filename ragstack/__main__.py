@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
+from ragstack.cli.main import run
 
-from ragstack.cli.main import main
-
-sys.exit(main())
+run()

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ragstack.cli.output import (
     drop_stdout,
@@ -67,6 +68,22 @@ Start here:
 
 Exit status: 0 done; 1 failed; 2 a mistake in arguments or config; 3 some sources could not be read;
 130 interrupted. Environment: NO_COLOR=1 for plain output, RAGSTACK_DEBUG=1 for tracebacks."""
+
+
+def run() -> NoReturn:
+    """The process ``ragstack``: run its command line and end with its status.
+
+    SIGTERM ends a command as Ctrl-C does, with its message and status. Once the command has ended, neither
+    signal can turn its outcome into another one while the interpreter shuts down.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        status = main()
+    except KeyboardInterrupt:
+        status = InterruptedRunError.exit_status
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -215,4 +232,4 @@ def _usage_error(message: str, context: Any) -> UserError:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -62,7 +62,7 @@ def test_licence_entry_point_and_version_are_stated(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as archive:
         info = f"ragstack-{version('ragstack')}.dist-info"
         assert f"{info}/licenses/LICENSE" in archive.namelist()
-        assert "ragstack = ragstack.cli.main:main" in archive.read(f"{info}/entry_points.txt").decode()
+        assert "ragstack = ragstack.cli.main:run" in archive.read(f"{info}/entry_points.txt").decode()
         metadata = archive.read(f"{info}/METADATA").decode()
     assert f"Version: {version('ragstack')}\n" in metadata
     assert "License-Expression: Apache-2.0" in metadata

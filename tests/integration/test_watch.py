@@ -168,7 +168,6 @@ def assert_clean(watching: Watching, docs: Path, tmp_path: Path) -> None:
     """The index equals one made by a single run."""
     watching.until_idle()
     watching.stop()
-    assert watching.totals is not None
     clean = Index(tmp_path / "clean")
     clean.run(docs)
     assert watching.idx.content() == clean.content()
