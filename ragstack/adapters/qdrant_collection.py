@@ -97,6 +97,9 @@ class OpenCollection:
                 return
 
 
+_SEGMENT_KB = 60_000  # of vectors: 40,000 of 384 dimensions
+
+
 def index_key(name: str, type_: FieldType) -> str:
     """The payload key that a field is indexed under: a path without the characters that Qdrant gives a meaning.
 
@@ -123,7 +126,10 @@ def create(folder: Path, spec: CollectionSpec, settings: HnswSettings) -> None:
             ef_construct=settings.ef_construct,
             full_scan_threshold=min(10_000, graph_from_kb),
         ),
-        optimizers=qdrant.EdgeOptimizersConfig(indexing_threshold=graph_from_kb),
+        # Segments of bounded size bound the memory and the time that building a graph takes.
+        optimizers=qdrant.EdgeOptimizersConfig(
+            indexing_threshold=graph_from_kb, max_segment_size=max(_SEGMENT_KB, 2 * graph_from_kb)
+        ),
     )
     shard = qdrant.EdgeShard.create(str(building / SHARD), config)
     shard.update(qdrant.UpdateOperation.create_field_index(LISTS_KEY, qdrant.PayloadSchemaType.Keyword))

@@ -18,9 +18,7 @@ Examples:
   ragstack config check staging.yaml
 """)
 def check(
-    file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="The file to check.", show_default=False)
-    ] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The file to check.", show_default=False)] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Check a config file. Every mistake is named at once, by file, line, column and key; status 2 if there is one."""

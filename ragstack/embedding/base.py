@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from ragstack.types import Float32Array, SparseVector, Tokenizer, TokenVectors
 
@@ -66,3 +66,45 @@ class Embedder(Protocol):
     ) -> Embeddings: ...
 
     def close(self) -> None: ...
+
+
+class PendingEmbeddings(Protocol):
+    """Texts that were handed to an embedder and are being worked on."""
+
+    def result(self) -> Embeddings:
+        """Wait for the vectors; raises what ``embed`` raises. To be called once."""
+
+    def cancel(self) -> None:
+        """Drop what has not begun. Idempotent; nothing after ``result``."""
+
+
+@runtime_checkable
+class PipelinedEmbedder(Embedder, Protocol):
+    """An embedder that can begin with the next texts while the last ones are worked on."""
+
+    def submit(
+        self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)
+    ) -> PendingEmbeddings:
+        """As ``embed``, without waiting for the vectors."""
+
+
+@dataclass(frozen=True)
+class _Done:
+    """Embeddings that needed no waiting."""
+
+    embeddings: Embeddings
+
+    def result(self) -> Embeddings:
+        return self.embeddings
+
+    def cancel(self) -> None:
+        """Nothing is left to drop."""
+
+
+def submit(
+    embedder: Embedder, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)
+) -> PendingEmbeddings:
+    """Begin embedding; with an embedder that cannot work on two requests at a time, embed now."""
+    if isinstance(embedder, PipelinedEmbedder):
+        return embedder.submit(texts, input_type, outputs)
+    return _Done(embedder.embed(texts, input_type, outputs))

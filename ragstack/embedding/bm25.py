@@ -27,7 +27,7 @@ from ragstack.embedding.terms import TermAnalyzer
 from ragstack.types import SparseVector, UInt32Array
 
 DocumentFrequency: TypeAlias = Callable[[Sequence[int]], Sequence[int]] | Mapping[int, int]
-_CACHE_LIMIT = 400_000
+_CACHE_LIMIT = 100_000  # about 20 MB
 _FORMAT = 1
 
 

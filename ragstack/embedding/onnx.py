@@ -18,7 +18,7 @@ from typing import get_args
 
 import numpy as np
 
-from ragstack.embedding.base import Embeddings, InputType, ModelInfo, Output
+from ragstack.embedding.base import Embeddings, InputType, ModelInfo, Output, PendingEmbeddings
 from ragstack.embedding.batching import plan_batches
 from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.embedding.model_files import resolve_model
@@ -118,50 +118,14 @@ class OnnxEmbedder:
 
         Byte spans of ``tokens`` are offsets in the text given; tokens of a model's prompt are left out.
         """
+        return self.submit(texts, input_type, outputs).result()
+
+    def submit(
+        self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)
+    ) -> PendingEmbeddings:
+        """Begin with ``texts``; see :class:`ragstack.embedding.base.PipelinedEmbedder`."""
         _check_request(texts, input_type, outputs)
-        wanted = frozenset(outputs)
-        sparse: tuple[SparseVector, ...] | None = None
-        dense = np.empty((len(texts), self.info.dim), dtype=np.float32) if "dense" in wanted else None
-        tokens: dict[int, TokenVectors] = {}
-        pending: deque[deque[Future[_BatchResult]]] = deque()
-
-        def collect(result: _BatchResult) -> None:
-            if dense is not None and result.dense is not None:
-                dense[result.indices] = result.dense
-            if result.tokens is not None:
-                tokens.update(zip(result.indices.tolist(), result.tokens, strict=True))
-
-        def collect_oldest_window() -> None:
-            # A batch leaves the queue after it succeeded, so that an error finds all others in it.
-            while pending[0]:
-                collect(pending[0][0].result())
-                pending[0].popleft()
-            pending.popleft()
-
-        try:
-            if wanted & {"dense", "tokens"}:
-                for window in self._windows(texts, input_type, with_spans="tokens" in wanted):
-                    batches = plan_batches([len(ids) for ids in window.ids], self._budget)
-                    if len(batches) == 1 and len(texts) == len(window.ids):
-                        collect(self._run_batch(window, batches[0], wanted, self._session(self._threads)))
-                        continue
-                    session, workers = self._session(1), self._executor()
-                    pending.append(deque(workers.submit(self._run_batch, window, b, wanted, session) for b in batches))
-                    if len(pending) >= _WINDOWS_AHEAD:
-                        collect_oldest_window()
-            if "sparse" in wanted:
-                encode = self.bm25.encode_passage if input_type == "passage" else self.bm25.encode_query_terms
-                sparse = tuple(encode(text) for text in texts)
-            while pending:
-                collect_oldest_window()
-        except BaseException:
-            # An error or Ctrl-C: batches that have not begun are dropped; those that run end in a fraction of a second.
-            for futures in pending:
-                for future in futures:
-                    future.cancel()
-            raise
-        ordered = tuple(tokens[i] for i in range(len(texts))) if "tokens" in wanted else None
-        return Embeddings(dense=dense, sparse=sparse, tokens=ordered)
+        return _Pending(self, texts, input_type, frozenset(outputs))
 
     def close(self) -> None:
         """Release threads and weights. Idempotent; embedding afterwards raises EmbeddingError."""
@@ -185,6 +149,15 @@ class OnnxEmbedder:
             if self._workers is None:
                 self._workers = ThreadPoolExecutor(self._threads, thread_name_prefix="ragstack-embed")
             return self._workers
+
+    def _run_alone(self, window: _Window, batch: Int32Array, wanted: frozenset[Output]) -> _BatchResult:
+        return self._run_batch(window, batch, wanted, self._session(self._threads))
+
+    def _run_later(
+        self, window: _Window, batches: Sequence[Int32Array], wanted: frozenset[Output]
+    ) -> deque[Future[_BatchResult]]:
+        session, workers = self._session(1), self._executor()
+        return deque(workers.submit(self._run_batch, window, batch, wanted, session) for batch in batches)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -258,6 +231,73 @@ class OnnxEmbedder:
             token_ids=ids[content][own].astype(np.int32),
             byte_spans=np.maximum(spans[own], 0),
         )
+
+
+class _Pending:
+    """Texts being embedded: a few windows of them are queued, the next follow as these are collected."""
+
+    def __init__(
+        self, embedder: OnnxEmbedder, texts: Sequence[str], input_type: InputType, wanted: frozenset[Output]
+    ) -> None:
+        self._embedder, self._texts, self._input_type, self._wanted = embedder, texts, input_type, wanted
+        dim = embedder.info.dim
+        self._dense = np.empty((len(texts), dim), dtype=np.float32) if "dense" in wanted else None
+        self._tokens: dict[int, TokenVectors] = {}
+        self._queued: deque[deque[Future[_BatchResult]]] = deque()
+        self._windows: Iterator[_Window] = iter(())
+        if wanted & {"dense", "tokens"}:
+            self._windows = embedder._windows(texts, input_type, with_spans="tokens" in wanted)
+        try:
+            self._fill()
+        except BaseException:
+            self.cancel()
+            raise
+
+    def result(self) -> Embeddings:
+        """See :class:`ragstack.embedding.base.PendingEmbeddings`."""
+        try:
+            sparse: tuple[SparseVector, ...] | None = None
+            if "sparse" in self._wanted:
+                bm25 = self._embedder.bm25
+                encode = bm25.encode_passage if self._input_type == "passage" else bm25.encode_query_terms
+                sparse = tuple(encode(text) for text in self._texts)
+            while self._queued:
+                # A batch leaves the queue after it succeeded, so that an error finds all others in it.
+                while self._queued[0]:
+                    self._collect(self._queued[0][0].result())
+                    self._queued[0].popleft()
+                self._queued.popleft()
+                self._fill()
+        except BaseException:
+            self.cancel()
+            raise
+        with_tokens = "tokens" in self._wanted
+        tokens = tuple(self._tokens[i] for i in range(len(self._texts))) if with_tokens else None
+        return Embeddings(dense=self._dense, sparse=sparse, tokens=tokens)
+
+    def cancel(self) -> None:
+        """See :class:`ragstack.embedding.base.PendingEmbeddings`; a batch that runs ends in a fraction of a second."""
+        for futures in self._queued:
+            for future in futures:
+                future.cancel()
+
+    def _fill(self) -> None:
+        while len(self._queued) < _WINDOWS_AHEAD:
+            window = next(self._windows, None)
+            if window is None:
+                return
+            batches = plan_batches([len(ids) for ids in window.ids], self._embedder._budget)
+            if len(batches) == 1 and len(self._texts) == len(window.ids):
+                # A single batch, such as one query, runs here, on all cores.
+                self._collect(self._embedder._run_alone(window, batches[0], self._wanted))
+            else:
+                self._queued.append(self._embedder._run_later(window, batches, self._wanted))
+
+    def _collect(self, result: _BatchResult) -> None:
+        if self._dense is not None and result.dense is not None:
+            self._dense[result.indices] = result.dense
+        if result.tokens is not None:
+            self._tokens.update(zip(result.indices.tolist(), result.tokens, strict=True))
 
 
 def _check_request(texts: Sequence[str], input_type: InputType, outputs: Sequence[Output]) -> None:

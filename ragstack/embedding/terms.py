@@ -38,7 +38,7 @@ _INNER_SEPARATOR = re.compile(rf"(?<!\d)[{_JOINERS}]+|[{_JOINERS}]+(?!\d)")
 # camelCase, HTTPServer, and the borders between letters and digits.
 _CASE_OR_DIGIT = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)")
 
-_CACHE_LIMIT = 400_000
+_CACHE_LIMIT = 100_000  # about 20 MB
 _MAX_TERM_CHARS = 128
 
 

@@ -13,6 +13,8 @@ from ragstack.indexer.staging import EmbeddedBatch, Stager
 
 _FILES_AHEAD = 16
 _STAGES_AHEAD = 2
+_OPTIMIZE_EVERY = 20_000
+"""Chunks between two calls to the store's ``optimize``: what was not optimised lies in memory, in some stores."""
 
 
 class Writer:
@@ -20,11 +22,13 @@ class Writer:
 
     An error of a step is raised by a later call, or at the end of the ``with`` block; steps behind a failed
     one are not run, so nothing is published that was not staged. After the block no step is running,
-    whatever ended it.
+    whatever ended it. ``optimize`` is called between publications, whenever many chunks were published.
     """
 
-    def __init__(self, stager: Stager, interruption: Interruption) -> None:
+    def __init__(self, stager: Stager, interruption: Interruption, optimize: Callable[[], object]) -> None:
         self._stager = stager
+        self._optimize = optimize
+        self._not_optimized = 0
         self._interruption = interruption
         self._pool = ThreadPoolExecutor(1, "stage")
         self._pending: deque[Future[None]] = deque()
@@ -59,6 +63,10 @@ class Writer:
         def step() -> None:
             self._stager.publish(sources, deleted)
             self._interruption.kept += sum(not source.row.skipped for source in sources)
+            self._not_optimized += sum(len(source.chunks) for source in sources)
+            if self._not_optimized >= _OPTIMIZE_EVERY:
+                self._not_optimized = 0
+                self._optimize()
 
         self._submit(step)
 

@@ -1,7 +1,8 @@
 """One run of the index path: discover, plan, prepare, embed, stage, publish, purge.
 
-Three threads overlap: files are read, parsed and chunked a few ahead; the embedder works on the
-current batch in the caller's thread; staging and publishing happen in a third, in order.
+Three threads and the embedder's overlap: files are read, parsed and chunked a few ahead; the caller's thread
+hands chunks to the embedder and begins with the next batch while one is worked on; staging and publishing
+happen in a third, in order.
 """
 
 from __future__ import annotations
@@ -12,26 +13,22 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ragstack.assembly import SharedIndex, build_bm25, keeps_token_vectors
 from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig, RootConfig
-from ragstack.embedding.base import Embedder, Output
-from ragstack.embedding.bm25 import Bm25Encoder
+from ragstack.embedding.base import Embedder
 from ragstack.errors import InputError, InterruptedRunError, StoreError
 from ragstack.indexer.discovery import Discovery, FoundFile, discover
+from ragstack.indexer.encoding import EncodeQueue, Encoding
 from ragstack.indexer.generations import GenerationChoice, Workspace
 from ragstack.indexer.interruption import Interruption
 from ragstack.indexer.overlap import Writer, prepared_ahead
 from ragstack.indexer.prepare import Failed, Preparation, Prepared, PreparedChunk, Unchanged, Vanished
 from ragstack.indexer.report import FailedSource, IndexProgress, IndexReport, SilentProgress
-from ragstack.indexer.reuse import EmbeddingCache
 from ragstack.indexer.roots import membership, narrowed, require_sources, resolve_scopes
-from ragstack.indexer.staging import EmbeddedBatch, Stager, fault_point
+from ragstack.indexer.staging import Stager, fault_point
 from ragstack.ledger.writer import PublishedSource
 from ragstack.source_names import name_of_path, path_of_name
-from ragstack.types import Int32Array, TokenVectors
 
 # A file whose modification time is this close to the moment it was read may have been written again
 # within the same tick of the file system's clock, so its times prove nothing (git calls it racy).
@@ -236,14 +233,18 @@ class _Run:
             self.config.fields,
         )
         cache = self.workspace.embedding_cache(choice)
-        encoding = _Encoding(embedder, build_bm25(self.config), keeps_token_vectors(self.config), cache)
+        encoding = Encoding(embedder, build_bm25(self.config), keeps_token_vectors(self.config), cache)
         touched: list[Unchanged] = []
         deleted = list(gone)
         outcomes = prepared_ahead(
             lambda file: preparation.prepare(file, published.get(file.source_id)), todo, self.interruption
         )
         # Leaving in any way first waits for the step being written, then for the file being read.
-        with closing(outcomes), Writer(stager, self.interruption) as writer:
+        with (
+            closing(outcomes),
+            Writer(stager, self.interruption, lambda: self.workspace.optimize(choice.generation)) as writer,
+            EncodeQueue(encoding, writer, self.interruption, self._on_encoded) as queue,
+        ):
             group: list[Prepared] = []
             buffer: list[PreparedChunk] = []
             in_group = 0
@@ -267,15 +268,15 @@ class _Run:
                         self.progress.note(f"warning: {warning}")
                 size = self.config.indexer.group_chunks
                 while len(buffer) > size:
-                    self._stage(writer, encoding, buffer[:size])
+                    queue.stage(buffer[:size])
                     del buffer[:size]
                 if in_group >= size or len(group) >= size:
-                    self._stage(writer, encoding, buffer)
-                    writer.publish(group, ())
+                    queue.stage(buffer)
+                    queue.publish(group, ())
                     group, buffer, in_group = [], [], 0
-            self._stage(writer, encoding, buffer)
+            queue.stage(buffer)
             if group or deleted:
-                writer.publish(group, deleted)
+                queue.publish(group, deleted)
         self.report.deleted = len(deleted)
         self.workspace.ledger.touch(
             choice.generation.generation,
@@ -283,17 +284,11 @@ class _Run:
         )
         fault_point("touched")
 
-    def _stage(self, writer: Writer, encoding: _Encoding, chunks: Sequence[PreparedChunk]) -> None:
-        if not chunks:
-            return
-        with self.interruption.anywhere():
-            batch, fresh = encoding.encode(chunks)
-        writer.stage(batch)
-        tokens = sum(chunks[i].chunk.token_count for i in fresh)
-        self.report.chunks_written += len(chunks)
-        self.report.chunks_reused += len(chunks) - len(fresh)
+    def _on_encoded(self, chunks: int, fresh: int, tokens: int) -> None:
+        self.report.chunks_written += chunks
+        self.report.chunks_reused += chunks - fresh
         self.report.tokens_embedded += tokens
-        self.progress.embedded(len(chunks), tokens)
+        self.progress.embedded(chunks, tokens)
 
     def _fail(self, path: str, reason: str) -> None:
         self.report.failed.append(FailedSource(path, reason))
@@ -317,41 +312,3 @@ class _Run:
         number = choice.generation.generation
         current = next(g for g in self.workspace.ledger.generations() if g.generation == number)
         self.report.generation, self.report.chunk_count = number, current.chunk_count
-
-
-@dataclass(frozen=True)
-class _Encoding:
-    """Everything that turns chunks into vectors: what is stored already is used again."""
-
-    embedder: Embedder
-    bm25: Bm25Encoder
-    with_tokens: bool
-    cache: EmbeddingCache
-
-    def encode(self, chunks: Sequence[PreparedChunk]) -> tuple[EmbeddedBatch, set[int]]:
-        """The batch, and the positions of the chunks that were embedded now."""
-        texts = [item.chunk.embedded_text for item in chunks]
-        stored = self.cache.find(texts)
-        fresh = [i for i in range(len(texts)) if i not in stored]
-        dense = np.empty((len(texts), self.embedder.info.dim), dtype=np.float32)
-        tokens: dict[int, TokenVectors | bytes] = {}
-        token_ids: dict[int, Int32Array] = {}
-        outputs: tuple[Output, ...] = ("dense", "tokens") if self.with_tokens else ("dense",)
-        vectors = self.embedder.embed([texts[i] for i in fresh], "passage", outputs)
-        if fresh:
-            dense[fresh] = vectors.dense
-        for i, found in zip(fresh, vectors.tokens or (), strict=self.with_tokens):
-            tokens[i], token_ids[i] = found, found.token_ids
-        for i, old in stored.items():
-            dense[i] = old.dense
-            if old.tokens is not None and old.token_ids is not None:
-                tokens[i], token_ids[i] = old.tokens, old.token_ids
-        order = range(len(texts))
-        batch = EmbeddedBatch(
-            chunks,
-            dense,
-            [self.bm25.encode_passage(text) for text in texts],
-            [tokens[i] for i in order] if self.with_tokens else None,
-            [token_ids[i] for i in order] if self.with_tokens else None,
-        )
-        return batch, set(fresh)

@@ -25,6 +25,7 @@ from ragstack.adapters.base import CollectionSpec, Record, VectorStore
 from ragstack.archive.base import DocumentArchive
 from ragstack.errors import IndexFormatError
 from ragstack.filters import Condition
+from ragstack.indexer.memory import return_freed_memory
 from ragstack.indexer.prepare import Prepared, PreparedChunk
 from ragstack.indexer.reuse import embedded_text_of, text_digest
 from ragstack.ledger.pins import SnapshotPins
@@ -171,6 +172,7 @@ class Stager:
         self._committed_seq += 1
         self._added.clear()
         self._embedded.clear()
+        return_freed_memory()
 
     def purge(self) -> None:
         """Delete superseded chunks and unreferenced documents; afterwards no query needs a filter."""

@@ -95,10 +95,11 @@ def _tree(data: bytes, grammar: Grammar) -> Tree | None:
     """The syntax tree; None when it takes more CPU time than ten times what code of this size needs."""
     deadline = time.thread_time() + _PARSE_SECONDS + len(data) * _PARSE_SECONDS_PER_BYTE
     late = False
-    view = memoryview(data)
+    views: list[memoryview] = []
 
     def read(offset: int, _point: object) -> memoryview:
-        return view[offset : offset + _READ_BYTES]
+        views.append(memoryview(data)[offset : offset + _READ_BYTES])
+        return views[-1]
 
     def stop(_offset: int, _has_error: bool) -> bool:
         nonlocal late
@@ -112,6 +113,10 @@ def _tree(data: bytes, grammar: Grammar) -> Tree | None:
         if not late:
             raise
         return None
+    finally:
+        # The binding (0.26.1) never lets go of what it read; released, a view at least no longer holds the text.
+        for view in views:
+            view.release()
 
 
 def _definition_blocks(tree: Tree, data: bytes, grammar: Grammar, language: str) -> Iterator[Block]:

@@ -19,7 +19,7 @@ from ragstack.types import Float32Array, Int32Array, TokenVectors, canonical_jso
 _FORMAT = 1
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _MAX_TOKEN_CHARS = 12
-_CACHE_LIMIT = 200_000
+_CACHE_LIMIT = 10_000  # about 18 MB at 384 dimensions
 
 
 class HashingTokenizer:

@@ -180,9 +180,7 @@ class SearchConformance:
             found = {record_id(i) for i, payload in enumerate(population) if matches(wanted, payload, FIELDS)}
             dense = store.search_dense("main", make_record(1).dense, 1000, filter=wanted, params=EXACT)
             assert {hit.id for hit in dense} == found
-            assert {
-                hit.id for hit in store.search_sparse("main", make_sparse({1: 1.0}), 1000, filter=wanted)
-            } == found
+            assert {hit.id for hit in store.search_sparse("main", make_sparse({1: 1.0}), 1000, filter=wanted)} == found
 
     @_brief
     @given(cases.payload_lists(), cases.filters())

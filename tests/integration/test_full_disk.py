@@ -85,7 +85,7 @@ def test_nothing_is_published_behind_a_step_that_failed() -> None:
 
     stager: Any = FailingStager()
     batch: Any = None
-    with pytest.raises(StoreError), Writer(stager, Interruption()) as writer:
+    with pytest.raises(StoreError), Writer(stager, Interruption(), lambda: None) as writer:
         writer.stage(batch)
         writer.publish([], [])
     assert done == []

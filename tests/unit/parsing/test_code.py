@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,3 +143,16 @@ def test_open_generics_do_not_take_the_machine(parse, name: str) -> None:
     document = parse(b"a<" * 50_000, name)
     assert document.metadata["structure"].startswith("cut at blank lines")
     assert document.blocks
+
+
+def test_the_text_is_let_go_after_parsing(parse) -> None:
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            parse((f"x = {number}\n" + "def f(a):\n    return a\n" * 2_000).encode(), "a.py")
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 300_000, "20 texts of 50 kB each were parsed"
