@@ -24,12 +24,20 @@ from ragstack.source_names import name_of_path
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """One source file. ``relative`` is the text form of its path below the root ``label``."""
+    """One source file. ``relative`` is the text form of its path below the root ``label``.
+
+    ``file_name`` is the whole path as a string: a tree has many files, and a Path takes ten times the memory.
+    """
 
     label: str
     relative: str
-    path: Path
+    file_name: str
     stat: FileStat
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return Path(self.file_name)
 
     @property
     def source_id(self) -> str:
@@ -202,7 +210,7 @@ class _Walk:
         else:
             relative = name_of_path(path.relative_to(root))
             yield FoundFile(
-                label, relative, path, FileStat(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+                label, relative, str(path), FileStat(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
             )
 
     def _is_excluded(self, path: Path, root: Path, is_folder: bool, ignores: list[tuple[Path, GitIgnoreSpec]]) -> bool:
