@@ -26,6 +26,7 @@ import qdrant_edge as qdrant
 
 from ragstack.adapters.base import CollectionSpec
 from ragstack.adapters.checks import check_growth
+from ragstack.adapters.qdrant_damage import deadly_because, stamp_of
 from ragstack.adapters.qdrant_errors import damaged, panic_text_held_back, sync_folder
 from ragstack.adapters.qdrant_filters import LISTS_KEY
 from ragstack.adapters.qdrant_records import DENSE, PAYLOAD_KEY, SPARSE, index_type, index_values, payload_of
@@ -81,6 +82,16 @@ class OpenCollection:
             if not self.flushed:
                 write_json(self.folder / MARK, {"points": self.count()})
                 self.flushed = True
+
+    def close(self) -> None:
+        """Flush and close the shard; note the state of its files, so that a change by others is noticed."""
+        with self.write_lock:
+            self.flush()
+            self.shard.close()
+            told = json.loads((self.folder / MARK).read_bytes())
+            stamp = stamp_of(self.folder / SHARD)
+            if told.get("files") != stamp:
+                write_json(self.folder / MARK, {**told, "files": stamp})
 
     def pages(
         self, filter: qdrant.Filter | None, page: int = _PAGE, keys: tuple[str, ...] = (PAYLOAD_KEY,)
@@ -143,14 +154,21 @@ def create(folder: Path, spec: CollectionSpec, settings: HnswSettings) -> None:
     sync_folder(folder.parent)
 
 
-def load(folder: Path) -> OpenCollection:
-    """Open a collection. Raises CollectionError when its files are not what was written."""
+def load(folder: Path, *, probe: bool = True) -> OpenCollection:
+    """Open a collection. Raises CollectionError when its files are not what was written.
+
+    With ``probe``, files that were changed since the collection was closed are first read by a child process.
+    """
     spec = read_spec(folder)
-    flushed = None
+    flushed, stamp = None, None
     mark = folder / MARK
     try:
         if mark.exists():
-            flushed = int(json.loads(mark.read_bytes())["points"])
+            told = json.loads(mark.read_bytes())
+            flushed, stamp = int(told["points"]), told.get("files")
+        why = deadly_because(folder) if probe and stamp is not None and stamp != stamp_of(folder / SHARD) else ""
+        if why:
+            raise damaged(spec.name, why)
         with panic_text_held_back():
             shard = qdrant.EdgeShard.load(str(folder / SHARD))
             opened = OpenCollection(folder, spec, shard, flushed is not None)

@@ -306,9 +306,8 @@ class QdrantEdgeStore:
             self._closed = True
             try:
                 for name, opened in self._open.items():
-                    with opened.write_lock, driver_errors("close", name, lambda: False):
-                        opened.flush()
-                        opened.shard.close()
+                    with driver_errors("close", name, lambda: False):
+                        opened.close()
             finally:
                 self._open.clear()
                 self._process_lock.release()

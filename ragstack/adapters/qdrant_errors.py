@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ragstack.errors import CollectionError, RagstackError, StoreError, StoreUnavailableError
 
-REBUILD = "Rebuild it from the sources: ragstack index --rebuild"
+REBUILD = "Mend it with: ragstack fsck --repair; or rebuild it from the sources: ragstack index --rebuild"
 _stderr_lock = threading.Lock()
 
 
@@ -38,7 +38,7 @@ def driver_errors(action: str, collection: str, is_closed: Callable[[], bool]) -
             raise CollectionError(f"the collection {collection!r} was dropped.") from error
         raise StoreError(
             f"could not {action} the collection {collection!r}: {error}.",
-            hint="Check that its disk has space and can be read and written; `ragstack fsck` looks for damage.",
+            hint="Check that its disk has space and can be read and written; `ragstack fsck --repair` mends damaged files.",
         ) from error
     except BaseException as error:
         if is_panic(error):

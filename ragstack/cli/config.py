@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ragstack.cli.options import ConfigOption, JsonOption, load, with_epilog
 from ragstack.cli.output import print_json, printable
+
+if TYPE_CHECKING:
+    from ragstack.config.loader import LoadedConfig
 
 
 @with_epilog("""
@@ -23,11 +26,34 @@ def check(
 ) -> int:
     """Check a config file. Every mistake is named at once, by file, line, column and key; status 2 if there is one."""
     loaded = load(file)
+    unchecked = _check_model(loaded)
+    if unchecked:
+        print(f"warning: chunker.max_tokens was not compared with what the model reads: {unchecked}", file=sys.stderr)
     if as_json:
         print_json({"ok": True, "origin": loaded.origin})
     else:
         print(f"{printable(loaded.origin)}: ok")
     return 0
+
+
+def _check_model(loaded: LoadedConfig) -> str:
+    """Raise ConfigError for chunks longer than the model reads; why that is unknown, where its files are not here."""
+    from ragstack.assembly import build_embedder
+    from ragstack.config.models import ThirdPartyConfig
+    from ragstack.errors import EmbeddingError
+    from ragstack.indexer.fingerprint import check_model_limits
+
+    if isinstance(loaded.config.embedder, ThirdPartyConfig):
+        return ""
+    try:
+        embedder = build_embedder(loaded.config.embedder)
+        try:
+            check_model_limits(loaded, embedder.info)
+        finally:
+            embedder.close()
+    except EmbeddingError as error:
+        return error.message
+    return ""
 
 
 @with_epilog("""

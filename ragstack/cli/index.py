@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ragstack.cli.options import ConfigOption, JsonOption, load, with_epilog
-from ragstack.cli.output import error_json, print_error, print_json, printable, uses_color
+from ragstack.cli.output import counted, error_json, print_error, print_json, printable, uses_color
 from ragstack.cli.progress import BarProgress, NotesOnly, PlainProgress, ProgressDisplay, QuietProgress
 from ragstack.errors import InputError, RagstackError
 from ragstack.indexer.report import IndexReport
@@ -188,7 +188,10 @@ def _print_report(report: IndexReport) -> None:
     print(f"Embedded: {written} in {report.seconds:.1f} s{rate if report.chunks_written else ''}.")
     print(f"The index holds {report.chunk_count:,} chunks.")
     if report.failed:
-        print(f"Failed: {len(report.failed)} sources; what was indexed of them before is kept:", file=sys.stderr)
+        print(
+            f"Failed: {counted(len(report.failed), 'source')}; what was indexed of them before is kept:",
+            file=sys.stderr,
+        )
         for failure in report.failed[:_FAILURES_SHOWN]:
             print(f"  {printable(failure.path)}: {printable(failure.reason)}", file=sys.stderr)
         if len(report.failed) > _FAILURES_SHOWN:

@@ -51,6 +51,11 @@ def uses_color(stream: TextIO) -> bool:
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and stream.isatty()
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 file", "2,000 files"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def printable(text: str) -> str:
     """``text`` with control characters shown as escapes, so that a file's name or content can't drive the terminal."""
     if text.isprintable():

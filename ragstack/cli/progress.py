@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Protocol
 
-from ragstack.cli.output import console, printable
+from ragstack.cli.output import console, counted, printable
 from ragstack.indexer.report import IndexProgress, SilentProgress
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -59,7 +59,7 @@ class PlainProgress:
         """Say how much there is to read."""
         self._files, self._size_bytes = files, size_bytes
         if files:
-            print(f"{files} files to read, {size_bytes / 1e6:.1f} MB", file=sys.stderr)
+            print(f"{counted(files, 'file')} to read, {size_bytes / 1e6:.1f} MB", file=sys.stderr)
 
     def read(self, size_bytes: int) -> None:
         """Count a file."""

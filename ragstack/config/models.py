@@ -9,7 +9,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from ragstack.errors import FilterError
@@ -366,10 +376,18 @@ GeneratorConfig: TypeAlias = Annotated[
 ]
 
 
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):  # equal to 1 or 0, in Python
+        raise ValueError("expected 1")
+    return value
+
+
 class PipelineConfig(ConfigBlock):
     """One pipeline: everything that ``ragstack`` does is driven by this."""
 
-    version: Literal[1] = Field(default=1, description="Version of this file's format.")
+    version: Annotated[Literal[1], BeforeValidator(_no_bool)] = Field(
+        default=1, description="Version of this file's format."
+    )
     sources: SourcesConfig = Field(default=SourcesConfig(), description="What is indexed.")
     fields: dict[FieldName, FieldConfig] = Field(
         default_factory=dict, description="Metadata fields that filters may name, each with its type."

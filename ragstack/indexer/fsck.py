@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ragstack.adapters.qdrant_probe import deadly_because
+from ragstack.adapters.qdrant_damage import deadly_because
 from ragstack.adapters.base import Record
 from ragstack.archive.base import ArchivedDocument, DocumentKey
 from ragstack.assembly import build_bm25
@@ -125,7 +125,7 @@ class _Scan:
         config = self._workspace.config
         if not isinstance(config.store, QdrantEdgeStoreConfig):
             return ""
-        return deadly_because(folder, self.collection, config.indexer.lock_timeout_s)
+        return deadly_because(folder / self.collection)
 
     def _note_pending(self) -> None:
         generations = self._workspace.ledger.generations()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -270,3 +271,22 @@ def test_output_that_cannot_be_written(arguments: list[str], shared: Path) -> No
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr
     assert b"cannot be written" in done.stderr or b"no space is left" in done.stderr
+
+
+def test_store_files_that_would_end_the_process(indexed: Path) -> None:
+    """The engine trusts its files; scribbled ones abort it (SIGABRT) unless they are noticed before."""
+    mappings = list((indexed / ".ragstack" / "store").rglob("mutable_id_tracker.mappings"))
+    assert mappings
+    for path in mappings:
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            file.seek(size // 4)
+            file.write(random.Random(5).randbytes(size // 2))
+    for command in (["query", "How is the pump primed?"], ["index", "docs"]):
+        (indexed / "docs" / "c.txt").write_text("A new one.")
+        done = ragstack(indexed, *command)
+        assert done.returncode == 1, (command, done.stderr)
+        assert "is damaged" in done.stderr
+        assert "ragstack" in done.stderr.split("hint:")[1]
+    assert ragstack(indexed, "fsck", "--repair").returncode == 0
+    assert "docs/a.md" in ragstack(indexed, "query", "How is the pump primed?").stdout

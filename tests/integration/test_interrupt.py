@@ -35,7 +35,7 @@ def start(idx: Index, *arguments: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
-        if "files to read" in line:
+        if " to read, " in line:
             return process
     raise AssertionError(f"it ended before it began: {process.wait()}")
 

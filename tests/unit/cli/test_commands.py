@@ -104,3 +104,15 @@ def test_doctor_notices_damaged_weights(capsys, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(MODELS, card.name, replace(card, files=replace(card.files, weights_sha256="0" * 64)))
     assert main(["doctor", "--json"]) == 1
     assert findings(capsys)["model"]["verdict"] == "fail"
+
+
+def test_config_check_knows_what_the_model_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "ragstack.yaml"
+    file.write_text("version: 1\nchunker:\n  max_tokens: 5000\n")
+    assert main(["config", "check", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert f"{file}:3" in error
+    assert "chunker.max_tokens" in error
+    file.write_text("version: true\n")
+    assert main(["config", "check", str(file)]) == 2
+    assert f"{file}:1" in capsys.readouterr().err
