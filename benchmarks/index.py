@@ -106,27 +106,44 @@ def _files(config: PipelineConfig, corpus: Path) -> list[FoundFile]:
 
 _CHILD = """
 import sys
+import threading
 from pathlib import Path
 from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig
 from ragstack.indexer.run import IndexRequest, index
 config = PipelineConfig.model_validate({"embedder": {"type": "hashing", "dim": 384}, "indexer": {"min_free_bytes": 0}})
+def kilobytes(name):
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields[name].split()[0])
+peak, done = 0, threading.Event()
+def sample():
+    global peak
+    while not done.wait(0.05):
+        peak = max(peak, kilobytes("RssAnon"))
+threading.Thread(target=sample, daemon=True).start()
 report = index(LoadedConfig(config), Path(sys.argv[2]), IndexRequest([sys.argv[1]]))
-fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-print(report.chunk_count, round(report.seconds), fields["VmHWM"].split()[0])
+done.set()
+print(report.chunk_count, round(report.seconds), kilobytes("VmHWM"), peak)
 """
 
 
 def memory(counts: list[int]) -> None:
-    """Peak resident memory of a whole process, on Linux, for indexes of these sizes."""
+    """Peak resident memory of a whole process, on Linux, for indexes of these sizes.
+
+    "Own" is the process's own memory (RssAnon). "With mapped files" (VmHWM) counts the pages of the store's files
+    too that were touched: page cache, which the system takes back when it needs memory.
+    """
     for chunks in counts:
         with tempfile.TemporaryDirectory() as temporary:
             corpus = Path(temporary) / "corpus"
             write_mixed(corpus, int(chunks / 2.4))
             command = [sys.executable, "-c", _CHILD, str(corpus), str(Path(temporary) / "state")]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            found, seconds, kilobytes = done.stdout.split()
-            print(f"{found} chunks in {seconds} s: peak {int(kilobytes) / 1024:.0f} MB", flush=True)
+            found, seconds, whole, own = map(int, done.stdout.split())
+            print(
+                f"{found} chunks in {seconds} s: peak {own / 1024:.0f} MB own, {whole / 1024:.0f} MB with mapped files",
+                flush=True,
+            )
 
 
 def unchanged(files: int) -> None:

@@ -22,7 +22,7 @@ from ragstack.version import __version__
 
 if TYPE_CHECKING:
     from ragstack.config.loader import LoadedConfig
-    from ragstack.config.models import OnnxEmbedderConfig
+    from ragstack.config.models import OnnxEmbedderConfig, PipelineConfig
 
 Verdict: TypeAlias = Literal["ok", "warn", "fail"]
 
@@ -84,7 +84,7 @@ def _findings(config: Path | None) -> Iterator[Finding]:
     yield _guarded("model", lambda: _model(loaded))
     state_dir = Path(loaded.config.indexer.state_dir)
     yield _writable(state_dir)
-    yield _space(state_dir, loaded.config.indexer.min_free_bytes)
+    yield _space(state_dir, loaded.config)
     yield _guarded("index", lambda: _index(state_dir))
     yield _guarded("lock", lambda: _lock(state_dir))
 
@@ -181,12 +181,15 @@ def _writable(state_dir: Path) -> Finding:
     return Finding("state", "ok", f"{state_dir} can be written to")
 
 
-def _space(state_dir: Path, reserve_bytes: int) -> Finding:
-    free = shutil.disk_usage(_existing(state_dir)).free
+def _space(state_dir: Path, config: PipelineConfig) -> Finding:
+    from ragstack.indexer.disk import reserve_bytes
+
+    folder = _existing(state_dir)
+    free, reserve = shutil.disk_usage(folder).free, reserve_bytes(config, folder)
     found = f"{free / 1e9:.1f} GB free"
-    if free < reserve_bytes:
+    if free < reserve:
         advice = "Free some space, or lower indexer.min_free_bytes."
-        return Finding("disk", "fail", f"{found}; indexing stops below {reserve_bytes / 1e9:.1f} GB", advice)
+        return Finding("disk", "fail", f"{found}; indexing stops below {reserve / 1e9:.1f} GB", advice)
     return Finding("disk", "ok", found)
 
 

@@ -317,8 +317,10 @@ class IndexerConfig(ConfigBlock):
     group_chunks: int = Field(
         default=512, ge=1, le=100_000, description="Chunks after which a commit group is published."
     )
-    min_free_bytes: int = Field(
-        default=256 * 1024 * 1024, ge=0, description="Free disk space below which indexing stops cleanly."
+    min_free_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description="Free disk space below which indexing stops cleanly; null: 256 MiB, or a tenth of a smaller disk.",
     )
     lock_timeout_s: float = Field(default=5.0, ge=0, le=3600, description="Seconds to wait for another process's lock.")
 

@@ -23,7 +23,7 @@ import numpy as np
 from ragstack.adapters.base import CollectionSpec
 from ragstack.errors import IndexFormatError
 from ragstack.indexer.databases import remove_database
-from ragstack.indexer.disk import disk_bytes, require_free_space
+from ragstack.indexer.disk import disk_bytes, require_free_space, reserve_bytes
 from ragstack.indexer.maintenance import ExistingIndex, store_folder
 from ragstack.indexer.reuse import embedded_text_of, text_digest
 from ragstack.indexer.staging import fault_point
@@ -106,7 +106,7 @@ def _copy_chunks(
                 is_made = True
                 workspace.store.ensure_collection(CollectionSpec(target, dim, workspace.config.field_types()))
             require_free_space(
-                workspace.state_dir, 0, workspace.config.indexer.min_free_bytes, "what remains is being copied"
+                workspace.state_dir, 0, reserve_bytes(workspace.config, workspace.state_dir), "what remains is being copied"
             )
             workspace.store.upsert(target, [records[identity] for identity in ids])
             for record in records.values():
@@ -168,7 +168,7 @@ def _require_space(index: ExistingIndex) -> None:
     workspace = index.workspace
     needed = disk_bytes(store_folder(workspace.config, workspace.state_dir)) + disk_bytes(index.token_vectors_path)
     require_free_space(
-        workspace.state_dir, needed, workspace.config.indexer.min_free_bytes, "what remains has to be copied"
+        workspace.state_dir, needed, reserve_bytes(workspace.config, workspace.state_dir), "what remains has to be copied"
     )
 
 

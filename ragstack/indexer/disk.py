@@ -15,6 +15,23 @@ def store_folder(config: PipelineConfig, state_dir: Path) -> Path:
     return Path(path) if path else state_dir / "store"
 
 
+_RESERVE_BYTES, _RESERVE_SHARE = 256 * 1024 * 1024, 0.1
+_TIGHT_BYTES = 128 * 1024 * 1024
+
+
+def reserve_bytes(config: PipelineConfig, folder: Path) -> int:
+    """Bytes that indexing leaves free on the disk of ``folder``: ``indexer.min_free_bytes``, or what suits the disk."""
+    told = config.indexer.min_free_bytes
+    if told is not None:
+        return told
+    return min(_RESERVE_BYTES, int(shutil.disk_usage(folder).total * _RESERVE_SHARE))
+
+
+def is_tight(config: PipelineConfig, folder: Path) -> bool:
+    """True when so little space is left that larger steps may be refused and smaller ones not."""
+    return shutil.disk_usage(folder).free < reserve_bytes(config, folder) + _TIGHT_BYTES
+
+
 def disk_bytes(path: Path) -> int:
     """Bytes that a file, or a folder and all below it, takes on disk; 0 where there is none.
 

@@ -27,7 +27,7 @@ from ragstack.chunking.base import Chunker
 from ragstack.config.loader import LoadedConfig
 from ragstack.embedding.base import Embedder
 from ragstack.errors import IndexStateError
-from ragstack.indexer.disk import disk_bytes, require_growth, store_folder
+from ragstack.indexer.disk import disk_bytes, is_tight, require_growth, reserve_bytes, store_folder
 from ragstack.indexer.fingerprint import INDEX_BLOCKS, check_model_limits, describe_change, pipeline_fingerprint
 from ragstack.indexer.lost_ledger import refuse_lost_ledger
 from ragstack.indexer.reuse import EmbeddingCache, Origin
@@ -52,6 +52,9 @@ class GenerationChoice:
     def is_rebuild(self) -> bool:
         """True when a new generation is built beside an active one."""
         return self.replaces is not None
+
+
+_TIGHT_GROUP = 64
 
 
 class Workspace:
@@ -216,10 +219,15 @@ class Workspace:
 
     def _check_space(self, needed_bytes: int) -> None:
         folder = store_folder(self.config, self.state_dir)
-        reserve = self.config.indexer.min_free_bytes
+        reserve = reserve_bytes(self.config, self.state_dir)
         require_growth(self.state_dir, needed_bytes + space_to_open(folder), reserve)
         if folder.exists():
             require_growth(folder, 0, reserve)
+
+    def group_chunks(self) -> int:
+        """Chunks after which to publish: what the config says, and fewer where little space is left for a group."""
+        wanted = self.config.indexer.group_chunks
+        return min(wanted, _TIGHT_GROUP) if is_tight(self.config, self.state_dir) else wanted
 
     def optimize(self, generation: Generation) -> str:
         """Let the store build its search indexes; why not, where that has to wait, else an empty string."""

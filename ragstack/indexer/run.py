@@ -266,7 +266,7 @@ class _Run:
                     for warning in outcome.warnings:
                         self.report.warnings.append(warning)
                         self.progress.note(f"warning: {warning}")
-                size = self.config.indexer.group_chunks
+                size = self.workspace.group_chunks()
                 while len(buffer) > size:
                     queue.stage(buffer[:size])
                     del buffer[:size]
