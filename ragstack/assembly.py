@@ -23,9 +23,9 @@ from ragstack.config.models import (
     GeneratorConfig,
     LateInteractionConfig,
     PipelineConfig,
-    QdrantEdgeStoreConfig,
     ThirdPartyConfig,
 )
+from ragstack.config.stores.qdrant_edge import QdrantEdgeStoreConfig
 from ragstack.embedding.base import Embedder, ModelInfo
 from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.embedding.projection import token_projection
@@ -71,7 +71,9 @@ def build_store(block: BaseModel, state_dir: Path, lock_timeout_s: float) -> Vec
         settings = _settings(block, without=("path",))
         path = Path(block.path) if block.path else state_dir / "store"
         return cast(VectorStore, STORES.load(block.type)(path, lock_timeout_s=lock_timeout_s, **settings))
-    return cast(VectorStore, _build(STORES, block))
+    if isinstance(block, ThirdPartyConfig):
+        return cast(VectorStore, _build(STORES, block))
+    return cast(VectorStore, STORES.load(getattr(block, "type"))(block))  # noqa: B009 - every block has it
 
 
 def build_reranker(config: PipelineConfig, token_vectors: TokenVectorStore | None) -> Reranker:

@@ -27,7 +27,7 @@ line prints both and exits with ``exit_status``; no error of this family is ever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -149,6 +149,17 @@ class StoreLockedError(StoreUnavailableError, IndexLockedError):
 
 class CollectionError(StoreError):
     """A collection is missing, or exists with another dimension or metric."""
+
+
+class PartialWriteError(StoreError):
+    """A store took some records of a write and refused others.
+
+    ``failed`` gives the store's reason by record id. Writing the same records again is safe.
+    """
+
+    def __init__(self, message: str, failed: Mapping[str, str], *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.failed = dict(failed)
 
 
 class CapabilityError(StoreError):

@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ragstack.config.block import ConfigBlock
 from ragstack.config.blocks import blocks_in, types_of
-from ragstack.config.models import BUILTIN_FIELDS, ConfigBlock, PipelineConfig, ThirdPartyConfig
+from ragstack.config.models import BUILTIN_FIELDS, PipelineConfig, ThirdPartyConfig
 from ragstack.config.show import json_schema, schema_text
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -27,9 +27,11 @@ __all__ = [
     "CollectionSpec",
     "FieldType",
     "Hit",
+    "HybridHits",
     "Payload",
     "Record",
     "SearchParams",
+    "StoreHealth",
     "VectorStore",
     "empty_sparse",
 ]
@@ -77,8 +79,29 @@ class SearchParams:
 
 
 @dataclass(frozen=True, slots=True)
+class HybridHits:
+    """What each leg of a hybrid search found, best first; they are fused by the caller."""
+
+    dense: list[Hit]
+    sparse: list[Hit]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreHealth:
+    """What answers behind a store. ``version`` is the engine's; ``address`` a folder or a URI without secrets."""
+
+    engine: str
+    version: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a store can do; drives behaviour and which conformance tests run."""
+    """What a store can do; drives behaviour and which conformance tests run.
+
+    ``sparse``: it searches sparse vectors; one that does not still keeps them and gives them back.
+    ``exact_search``: it can scan every vector. ``multi_process``: several processes may use it at a time.
+    """
 
     sparse: bool
     persistent: bool
@@ -95,8 +118,9 @@ class VectorStore(Protocol):
     collection and for a vector of another dimension; FilterError for a filter that names an undeclared
     field or compares it with a value of another type; InputError for a malformed id, name, vector
     (NaN, infinite, a query of length 0), payload or ``top_k``; CapabilityError for what the store
-    cannot do, such as a ``top_k`` above ``capabilities.max_top_k``. No driver exception leaks. Methods
-    may be called from several threads.
+    cannot do, such as a ``top_k`` above ``capabilities.max_top_k``; PartialWriteError when a store took some
+    records of a call and refused others, by id. No driver exception leaks. Methods may be called from
+    several threads.
     """
 
     @property
@@ -146,6 +170,18 @@ class VectorStore(Protocol):
         Records without a term of the query are never returned; a query without entries finds nothing.
         """
 
+    def search_hybrid(
+        self,
+        collection: str,
+        dense: Float32Array,
+        sparse: SparseVector,
+        top_k: int,
+        *,
+        filter: Filter | None = None,
+        params: SearchParams = SearchParams(),
+    ) -> HybridHits:
+        """What ``search_dense`` and ``search_sparse`` give, both up to ``top_k``; in one request where the store can."""
+
     def fetch(self, collection: str, ids: Sequence[str]) -> dict[str, Record]:
         """The records that exist among ``ids``, with vectors as they are stored (dense: length 1)."""
 
@@ -164,6 +200,9 @@ class VectorStore(Protocol):
 
     def optimize(self, collection: str) -> None:
         """Build or compact indexes for searching; may take long. Results stay the same up to ANN error."""
+
+    def health(self) -> StoreHealth:
+        """Ask the store who it is. Raises StoreUnavailableError when it does not answer."""
 
     def close(self) -> None:
         """Release files, locks and connections. Idempotent."""

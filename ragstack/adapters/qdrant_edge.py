@@ -20,13 +20,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 
 import qdrant_edge as qdrant
 
 from ragstack.adapters import qdrant_collection as on_disk
-from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, Record, SearchParams
+from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
     check_ids,
     check_name,
@@ -255,6 +256,22 @@ class QdrantEdgeStore:
             )
             return [Hit(id_, -score, payload_of(point)) for score, id_, point in ranked[:top_k]]
 
+    def search_hybrid(
+        self,
+        collection: str,
+        dense: Float32Array,
+        sparse: SparseVector,
+        top_k: int,
+        *,
+        filter: Filter | None = None,
+        params: SearchParams = SearchParams(),
+    ) -> HybridHits:
+        """See :class:`ragstack.adapters.base.VectorStore`."""
+        return HybridHits(
+            self.search_dense(collection, dense, top_k, filter=filter, params=params),
+            self.search_sparse(collection, sparse, top_k, filter=filter),
+        )
+
     def fetch(self, collection: str, ids: Sequence[str]) -> dict[str, Record]:
         """See :class:`ragstack.adapters.base.VectorStore`."""
         opened = self._collection(collection)
@@ -297,6 +314,11 @@ class QdrantEdgeStore:
         with opened.write_lock, self._errors("optimize", collection):
             opened.shard.optimize()
             opened.flush()
+
+    def health(self) -> StoreHealth:
+        """See :class:`ragstack.adapters.base.VectorStore`."""
+        self._check_open()
+        return StoreHealth("qdrant-edge", version("qdrant-edge-py"), str(self.path))
 
     def close(self) -> None:
         """See :class:`ragstack.adapters.base.VectorStore`; what was written is flushed first."""

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
-from ragstack.config.models import ConfigBlock, PipelineConfig, ThirdPartyConfig
+from ragstack.config.block import ConfigBlock
+from ragstack.config.models import PipelineConfig, ThirdPartyConfig
 from ragstack.config.yaml_source import KeyPath
 from ragstack.registry import registered_names
 

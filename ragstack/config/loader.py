@@ -12,10 +12,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ragstack.config.block import ConfigBlock
 from ragstack.config.blocks import block_for, block_value, blocks_in, installed_types
 from ragstack.config.checks import filter_mistakes, type_mistakes
 from ragstack.config.messages import Mistake, mistake_from
-from ragstack.config.models import ConfigBlock, PipelineConfig
+from ragstack.config.models import PipelineConfig
 from ragstack.config.yaml_source import MAX_FILE_BYTES, KeyPath, Place, YamlSource, dotted, read_yaml
 from ragstack.errors import ConfigError, ConfigProblem
 

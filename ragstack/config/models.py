@@ -9,19 +9,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
+from ragstack.config.block import ConfigBlock, contradiction
+from ragstack.config.stores.milvus import MilvusStoreConfig
+from ragstack.config.stores.qdrant import QdrantStoreConfig
+from ragstack.config.stores.qdrant_edge import QdrantEdgeStoreConfig
+from ragstack.config.stores.weaviate import WeaviateStoreConfig
 from ragstack.errors import FilterError
 from ragstack.filters import FieldType, Filter, parse_filter
 
@@ -74,21 +68,6 @@ DEFAULT_EXCLUDES = (
     "node_modules/",
     "*.egg-info/",
 )
-
-
-class ConfigBlock(BaseModel):
-    """Base of every block: frozen, unknown keys rejected, no NaN or infinity.
-
-    Built from YAML, values keep their type (``"200"`` is no integer); built from Python, pydantic's
-    usual conversions hold, so that a list may stand for a tuple.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=False, allow_inf_nan=False)
-
-
-def contradiction(keys: tuple[str, ...], message: str) -> PydanticCustomError:
-    """An error over several keys of one block; the loader points at the first of them that the file gives."""
-    return PydanticCustomError("contradiction", "{message}", {"message": message, "keys": list(keys)})
 
 
 def _label_is_one_part(value: str) -> str:
@@ -202,20 +181,6 @@ class HashingEmbedderConfig(ConfigBlock):
     type: Literal["hashing"] = Field(default="hashing", description="Hashed words; needs no model.")
     dim: int = Field(default=64, ge=8, le=4096, description="Length of the dense vectors.")
     bm25: Bm25Config = Field(default=Bm25Config(), description="The sparse vectors made beside the dense ones.")
-
-
-class QdrantEdgeStoreConfig(ConfigBlock):
-    """The embedded store: Qdrant's engine in this process, files below the state directory."""
-
-    type: Literal["qdrant_edge"] = Field(default="qdrant_edge", description="Qdrant's engine, embedded.")
-    path: str | None = Field(default=None, min_length=1, description="Folder of the store; null: <state_dir>/store.")
-    hnsw_m: int = Field(default=16, ge=4, le=128, description="Links per vector in the HNSW graph.")
-    ef_construct: int = Field(default=100, ge=4, le=4096, description="Breadth of the search while the graph is built.")
-    hnsw_min_points: int = Field(
-        default=20_000, ge=0, description="Chunks from which the graph is built; below, every vector is scanned."
-    )
-    ef_search: int = Field(default=128, ge=1, le=10000, description="Breadth of the search of a query.")
-    exact: bool = Field(default=False, description="Scan every vector instead of using the HNSW graph.")
 
 
 class FusionConfig(ConfigBlock):
@@ -367,7 +332,12 @@ EmbedderConfig: TypeAlias = Annotated[
     _tagged_by({"onnx": "onnx", "hashing": "hashing"}),
 ]
 StoreConfig: TypeAlias = Annotated[
-    Annotated[QdrantEdgeStoreConfig, Tag("qdrant_edge")] | ThirdParty, _tagged_by({"qdrant_edge": "qdrant_edge"})
+    Annotated[QdrantEdgeStoreConfig, Tag("qdrant_edge")]
+    | Annotated[MilvusStoreConfig, Tag("milvus")]
+    | Annotated[QdrantStoreConfig, Tag("qdrant")]
+    | Annotated[WeaviateStoreConfig, Tag("weaviate")]
+    | ThirdParty,
+    _tagged_by({name: name for name in ("qdrant_edge", "milvus", "qdrant", "weaviate")}),
 ]
 RerankerConfig: TypeAlias = Annotated[
     Annotated[LateInteractionConfig, Tag("late_interaction")] | Annotated[NoRerankerConfig, Tag("none")] | ThirdParty,

@@ -17,7 +17,7 @@ from ragstack.adapters.qdrant_damage import deadly_because
 from ragstack.adapters.base import Record
 from ragstack.archive.base import ArchivedDocument, DocumentKey
 from ragstack.assembly import build_bm25
-from ragstack.config.models import QdrantEdgeStoreConfig
+from ragstack.config.stores.qdrant_edge import QdrantEdgeStoreConfig
 from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.errors import IndexFormatError, IndexLockedError, StoreError
 from ragstack.indexer.chunk_check import commit_group, compare_chunk

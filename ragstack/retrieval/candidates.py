@@ -41,21 +41,31 @@ class Retriever:
         pinned = filter
         if snapshot.needs_filter:
             pinned = all_of(filter, Condition("seq", "lte", snapshot.committed_seq))
+        first: dict[str, list[Hit]] = {}
+        if self.config.mode == "hybrid":
+            both = self.store.search_hybrid(
+                collection, query.dense, query.sparse, top_k, filter=pinned, params=self.params
+            )
+            first = {"dense": both.dense, "sparse": both.sparse}
         legs: dict[str, list[Hit]] = {}
         if self.config.mode in ("hybrid", "dense"):
             legs["dense"] = _refilled(
                 lambda k: self.store.search_dense(collection, query.dense, k, filter=pinned, params=self.params),
                 top_k,
                 snapshot.stale,
+                first.get("dense"),
             )
         if self.config.mode in ("hybrid", "sparse"):
             legs["sparse"] = _refilled(
-                lambda k: self.store.search_sparse(collection, query.sparse, k, filter=pinned), top_k, snapshot.stale
+                lambda k: self.store.search_sparse(collection, query.sparse, k, filter=pinned),
+                top_k,
+                snapshot.stale,
+                first.get("sparse"),
             )
         fusion = self.config.fusion
-        both = {"dense": fusion.dense_weight, "sparse": fusion.sparse_weight}
+        set_weights = {"dense": fusion.dense_weight, "sparse": fusion.sparse_weight}
         # Fusing one leg keeps its order, whatever its weight.
-        weights = {leg: both[leg] if len(legs) > 1 else 1.0 for leg in legs}
+        weights = {leg: set_weights[leg] if len(legs) > 1 else 1.0 for leg in legs}
         if fusion.type == "rrf":
             return fuse_rrf(legs, k=fusion.k, weights=weights)
         return fuse_weighted(legs, weights=weights)
@@ -75,11 +85,16 @@ class Retriever:
         return candidates
 
 
-def _refilled(search: Callable[[int], list[Hit]], top_k: int, stale: frozenset[str]) -> list[Hit]:
-    """Search until ``top_k`` hits are left after the stale ones are dropped, or the store has no more."""
+def _refilled(
+    search: Callable[[int], list[Hit]], top_k: int, stale: frozenset[str], first: list[Hit] | None
+) -> list[Hit]:
+    """Search until ``top_k`` hits are left after the stale ones are dropped, or the store has no more.
+
+    ``first`` is what a search for ``top_k`` has already found, if there was one.
+    """
     wanted = top_k
     while True:
-        hits = search(wanted)
+        hits, first = (search(wanted) if first is None else first), None
         kept = [hit for hit in hits if hit.id not in stale]
         if len(kept) >= top_k or len(hits) < wanted:
             return kept[:top_k]

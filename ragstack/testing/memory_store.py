@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, Record, SearchParams
+from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
     check_growth,
     check_ids,
@@ -144,6 +144,22 @@ class MemoryStore:
                     scored.append((score, record))
             return _best(scored, top_k)
 
+    def search_hybrid(
+        self,
+        collection: str,
+        dense: Float32Array,
+        sparse: SparseVector,
+        top_k: int,
+        *,
+        filter: Filter | None = None,
+        params: SearchParams = SearchParams(),
+    ) -> HybridHits:
+        """See :class:`ragstack.adapters.base.VectorStore`."""
+        return HybridHits(
+            self.search_dense(collection, dense, top_k, filter=filter, params=params),
+            self.search_sparse(collection, sparse, top_k, filter=filter),
+        )
+
     def fetch(self, collection: str, ids: Sequence[str]) -> dict[str, Record]:
         """See :class:`ragstack.adapters.base.VectorStore`."""
         with self._lock:
@@ -170,6 +186,11 @@ class MemoryStore:
     def optimize(self, collection: str) -> None:
         """See :class:`ragstack.adapters.base.VectorStore`; there is nothing to do in memory."""
         self._collection(collection)
+
+    def health(self) -> StoreHealth:
+        """See :class:`ragstack.adapters.base.VectorStore`."""
+        self._check_open()
+        return StoreHealth("memory", "1", "this process")
 
     def close(self) -> None:
         """See :class:`ragstack.adapters.base.VectorStore`."""

@@ -1,0 +1,1 @@
+"""The ``store`` block, one module for each kind of store."""

@@ -1,0 +1,9 @@
+"""Real vector-store servers for tests: fetched or built once into a cache, started on free ports, ended by pid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+FETCHERS: dict[str, Callable[[], Path]] = {}
+"""By name, what puts a server into the cache and returns its folder there."""
