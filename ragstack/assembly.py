@@ -33,7 +33,8 @@ from ragstack.embedding.registry import EMBEDDERS
 from ragstack.errors import InputError
 from ragstack.generation.base import Generator
 from ragstack.generation.registry import GENERATORS
-from ragstack.ledger.pins import SnapshotPins
+from ragstack.ledger.file_pins import FilePins
+from ragstack.ledger.pins import Pins, SnapshotPins
 from ragstack.registry import Registry
 from ragstack.reranking.base import Reranker, TokenVectorStore
 from ragstack.reranking.registry import RERANKERS
@@ -48,11 +49,17 @@ _TERMS_PER_TOKEN = 0.5
 class SharedIndex:
     """What the writer and the readers of one index share when they live in one process.
 
-    The embedded store can be open once; ``pins`` keep the writer from purging what a query still reads.
+    The embedded store can be open once; ``pins`` keep the writer from purging what a query still reads. They must
+    be those of :func:`snapshot_pins` where other processes use the store too.
     """
 
     store: VectorStore
-    pins: SnapshotPins = field(default_factory=SnapshotPins)
+    pins: Pins = field(default_factory=SnapshotPins)
+
+
+def snapshot_pins(store: VectorStore, state_dir: Path) -> Pins:
+    """What tells a writer of the index in ``state_dir`` which snapshots are being read."""
+    return FilePins(state_dir / "pins") if store.capabilities.multi_process else SnapshotPins()
 
 
 def build_chunker(block: BaseModel) -> Chunker:

@@ -20,6 +20,7 @@ from ragstack.assembly import (
     build_embedder,
     build_store,
     keeps_token_vectors,
+    snapshot_pins,
     token_vector_bytes,
     token_vector_store,
 )
@@ -32,7 +33,7 @@ from ragstack.indexer.fingerprint import INDEX_BLOCKS, check_model_limits, descr
 from ragstack.indexer.lost_ledger import refuse_lost_ledger
 from ragstack.indexer.reuse import EmbeddingCache, Origin
 from ragstack.indexer.staging import LONGEST_QUERY_S, Stager, fault_point
-from ragstack.ledger.pins import SnapshotPins
+from ragstack.ledger.pins import Pins
 from ragstack.ledger.schema import ARCHIVE_FILE, LOCK_FILE, collection_name, token_vectors_file
 from ragstack.ledger.snapshot import SnapshotReader
 from ragstack.ledger.writer import Generation, Ledger
@@ -72,7 +73,6 @@ class Workspace:
         self._lent_embedder = embedder
         self._tokens: dict[int, TokenVectorStore] = {}
         self._rebuild_asked = False
-        self.pins = shared.pins if shared is not None else SnapshotPins()
         self.loaded = loaded
         self.config = loaded.config
         self.state_dir = state_dir
@@ -223,6 +223,11 @@ class Workspace:
         require_growth(self.state_dir, needed_bytes + space_to_open(folder), reserve)
         if folder.exists():
             require_growth(folder, 0, reserve)
+
+    @cached_property
+    def pins(self) -> Pins:
+        """Which snapshots are being read."""
+        return self._shared.pins if self._shared is not None else snapshot_pins(self.store, self.state_dir)
 
     def group_chunks(self) -> int:
         """Chunks after which to publish: what the config says, and fewer where little space is left for a group."""

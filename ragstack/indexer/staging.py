@@ -28,7 +28,7 @@ from ragstack.filters import Condition
 from ragstack.indexer.memory import return_freed_memory
 from ragstack.indexer.prepare import Prepared, PreparedChunk
 from ragstack.indexer.reuse import embedded_text_of, text_digest
-from ragstack.ledger.pins import SnapshotPins
+from ragstack.ledger.pins import Pins
 from ragstack.ledger.schema import TERMS, TOKENS, collection_name
 from ragstack.ledger.spans import span_chunk_ids
 from ragstack.ledger.writer import CommitGroup, Generation, Ledger
@@ -73,7 +73,7 @@ class Stager:
         archive: DocumentArchive,
         token_vectors: TokenVectorStore | None,
         spec: CollectionSpec,
-        pins: SnapshotPins,
+        pins: Pins,
         before_growing: Callable[[int], None],
         token_bytes: int,
     ) -> None:

@@ -22,6 +22,7 @@ from ragstack.assembly import (
     build_reranker,
     build_store,
     keeps_token_vectors,
+    snapshot_pins,
     token_vector_store,
 )
 from ragstack.citations.chain import Chain
@@ -100,8 +101,9 @@ class QueryEngine:
             stack.callback(self._ledger.close)
             snapshot = self._ledger.read()
             if shared is None:
-                shared = SharedIndex(build_store(config.store, state_dir, config.indexer.lock_timeout_s))
-                stack.callback(shared.store.close)
+                store = build_store(config.store, state_dir, config.indexer.lock_timeout_s)
+                stack.callback(store.close)
+                shared = SharedIndex(store, snapshot_pins(store, state_dir))
             self._store, self._pins = shared.store, shared.pins
             archive = SqliteArchive(state_dir / ARCHIVE_FILE)
             stack.callback(archive.close)
