@@ -23,6 +23,7 @@ import numpy as np
 
 from ragstack.adapters import milvus_schema as schemas
 from ragstack.adapters import milvus_search as searching
+from ragstack.adapters import milvus_upkeep as upkeep
 from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
     check_growth,
@@ -112,6 +113,7 @@ class MilvusStore:
                 raise CollectionError(f"the collection {spec.name!r} was dropped while it was created.")
             check_growth(have.stored.spec, spec)
             schemas.check_settings(have.stored, self.block)
+            upkeep.make_searchable(self._connection, have, self.block.index)
             added = {name: type_ for name, type_ in spec.fields.items() if name not in have.stored.spec.fields}
             if added:
                 have = self._add_fields(have, added)
@@ -121,9 +123,6 @@ class MilvusStore:
     def _create(self, stored: StoredSpec) -> None:
         name = stored.spec.name
         at = schemas.stored_name(self.block.prefix, name)
-        index = self._connection.call("create", name, lambda client, left: client.prepare_index_params())
-        for arguments in schemas.index_params(self.block.index, sparse=stored.sparse):
-            index.add_index(**arguments)
         properties = {schemas.SPEC_PROPERTY: stored.to_json()}
         options: dict[str, Any] = {"num_partitions": self.block.partitions} if stored.tenant_field else {}
         self._connection.call(
@@ -132,13 +131,11 @@ class MilvusStore:
             lambda client, left: client.create_collection(
                 at,
                 schema=schemas.schema_of(stored),
-                index_params=index,
                 consistency_level="Strong",
                 properties=properties,
                 timeout=left,
                 **options,
             ),
-            at,
         )
 
     def _add_fields(self, have: Collection, added: Mapping[str, Any]) -> Collection:
@@ -345,7 +342,7 @@ class MilvusStore:
         """See :class:`ragstack.adapters.base.VectorStore`; returns once the server's index has every sealed row."""
         opened = self._collection(collection)
         self.flush(collection)
-        searching.wait_for_index(self._connection, opened)
+        upkeep.wait_for_index(self._connection, opened)
 
     def health(self) -> StoreHealth:
         """See :class:`ragstack.adapters.base.VectorStore`."""
@@ -387,7 +384,7 @@ class MilvusStore:
 
     def _described(self, name: str) -> Collection | None:
         at = schemas.stored_name(self.block.prefix, name)
-        return searching.described(self._connection, name, at)
+        return upkeep.described(self._connection, name, at)
 
     def _compiled(self, opened: Collection, filter: Filter | None) -> str:
         if filter is None:

@@ -34,23 +34,6 @@ _DENSE_ERROR = 1e-5  # by how much two 32-bit cosines may be out of order
 _INDEX_POLL_S = 0.2
 
 
-def described(connection: Connection, name: str, at: str) -> Collection | None:
-    """What the server says about a collection; None when it has none of that name."""
-
-    def describe(client: Any, left: float) -> Any:
-        try:
-            return client.describe_collection(at, timeout=left)
-        except Exception as error:
-            if is_missing(error):
-                return None
-            raise
-
-    found = connection.call("open", name, describe)
-    if found is None:
-        return None
-    return Collection(name, at, StoredSpec.from_json(name, (found.get("properties") or {}).get(SPEC_PROPERTY)))
-
-
 def count(connection: Connection, opened: Collection, expression: str) -> int:
     """Number of rows that match."""
     wanted = "" if expression == EVERYTHING else expression
@@ -133,30 +116,6 @@ def sparse(connection: Connection, opened: Collection, vector: SparseVector, top
             scores.update((str(row["id"]), dot(vector, sparse_of(row))) for row in rows)
     ranked = sorted((-score, id_) for id_, score in scores.items() if score > 0)[:top_k]
     return _hits(connection, opened, [(id_, -score, {}) for score, id_ in ranked])
-
-
-def wait_for_index(connection: Connection, opened: Collection) -> None:
-    """Return once no sealed row waits for the index; StoreUnavailableError when it makes no progress for a timeout."""
-    least, since = -1, time.monotonic()
-    for column in [DENSE, *([SPARSE] if opened.stored.sparse else [])]:
-        while True:
-            state = connection.call(
-                "optimize",
-                opened.name,
-                lambda client, left, column=column: client.describe_index(opened.at, column, timeout=left),
-            )
-            waiting = int((state or {}).get("pending_index_rows", 0))
-            if waiting == 0:
-                break
-            if waiting != least:
-                least, since = waiting, time.monotonic()
-            if time.monotonic() - since > max(connection.timeout_s, 60.0):
-                raise StoreUnavailableError(
-                    f"Milvus at {connection.place.address} does not go on building the index of {opened.name!r}: "
-                    f"{waiting} rows wait.",
-                    hint="Check the log of its index nodes.",
-                )
-            time.sleep(_INDEX_POLL_S)
 
 
 def _search(
