@@ -34,7 +34,7 @@ from ragstack.adapters.checks import (
     check_spec,
     check_top_k,
 )
-from ragstack.adapters.milvus_connection import Connection
+from ragstack.adapters.milvus_connection import Connection, Request
 from ragstack.adapters.milvus_filters import EVERYTHING, compile_filter
 from ragstack.adapters.milvus_pages import Collection, ids_in, query_pages
 from ragstack.adapters.milvus_records import batches, derived_keys, payload_of, sparse_of, to_record, to_row
@@ -202,12 +202,7 @@ class MilvusStore:
         groups = batches(rows, _ROWS_PER_WRITE, _BYTES_PER_WRITE)
         for number, group in enumerate(groups):
             try:
-                self._connection.call(
-                    "write to",
-                    opened.name,
-                    lambda client, left, group=group: client.upsert(opened.at, group, timeout=left),
-                    opened.at,
-                )
+                self._connection.call("write to", opened.name, _upsert(opened.at, group), opened.at)
             except (StoreUnavailableError, CollectionError):
                 raise
             except StoreError as error:
@@ -238,12 +233,7 @@ class MilvusStore:
     def _delete_ids(self, opened: Collection, ids: Sequence[str]) -> None:
         for start in range(0, len(ids), _IDS_PER_CALL):
             part = ids[start : start + _IDS_PER_CALL]
-            self._connection.call(
-                "delete from",
-                opened.name,
-                lambda client, left, part=part: client.delete(opened.at, filter=ids_in(part), timeout=left),
-                opened.at,
-            )
+            self._connection.call("delete from", opened.name, _delete(opened.at, part), opened.at)
 
     # Searching
 
@@ -393,3 +383,11 @@ class MilvusStore:
         if any(condition.field not in stored.spec.fields for condition in conditions(filter)):
             stored = self._collection(opened.name, fresh=True).stored  # another process may have declared it
         return compile_filter(bind_filter(filter, stored.spec.fields), stored.layout.keys)
+
+
+def _upsert(at: str, rows: list[dict[str, Any]]) -> Request:
+    return lambda client, left: client.upsert(at, rows, timeout=left)
+
+
+def _delete(at: str, ids: Sequence[str]) -> Request:
+    return lambda client, left: client.delete(at, filter=ids_in(ids), timeout=left)

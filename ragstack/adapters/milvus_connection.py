@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from pymilvus import MilvusClient
@@ -17,6 +17,8 @@ from ragstack.errors import IndexLockedError, MissingExtraError, StoreLockedErro
 from ragstack.process_lock import ProcessLock, hold_lock
 
 T = TypeVar("T")
+Request: TypeAlias = Callable[[MilvusClient, float], Any]
+"""A call of the driver, given its client and the seconds that are left."""
 _LITE_LOCK_TIMEOUT_S = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pymilvus.client.types import LoadState
 
-from ragstack.adapters.milvus_connection import Connection
+from ragstack.adapters.milvus_connection import Connection, Request
 from ragstack.adapters.milvus_errors import is_missing
 from ragstack.adapters.milvus_pages import Collection
 from ragstack.adapters.milvus_schema import DENSE, SPARSE, SPEC_PROPERTY, StoredSpec, index_params
@@ -70,11 +70,7 @@ def wait_for_index(connection: Connection, opened: Collection) -> None:
     least, since = -1, time.monotonic()
     for column in [DENSE, *([SPARSE] if opened.stored.sparse else [])]:
         while True:
-            state = connection.call(
-                "optimize",
-                opened.name,
-                lambda client, left, column=column: client.describe_index(opened.at, column, timeout=left),
-            )
+            state = connection.call("optimize", opened.name, _describe_index(opened.at, column))
             waiting = int((state or {}).get("pending_index_rows", 0))
             if waiting == 0:
                 break
@@ -87,3 +83,7 @@ def wait_for_index(connection: Connection, opened: Collection) -> None:
                     hint="Check the log of its index nodes.",
                 )
             time.sleep(_INDEX_POLL_S)
+
+
+def _describe_index(at: str, column: str) -> Request:
+    return lambda client, left: client.describe_index(at, column, timeout=left)

@@ -127,7 +127,7 @@ class MilvusStoreConfig(ConfigBlock):
     uri: str = Field(
         default="http://127.0.0.1:19530",
         min_length=1,
-        description="Where the store is: http://HOST:PORT, https://HOST:PORT, or a path that ends in .db (Milvus Lite).",
+        description="Where the store is: http://HOST:PORT, https://HOST:PORT, or a path ending in .db (Milvus Lite).",
     )
     token: SecretStr | None = Field(default=None, description="What the server asks for: an API key, or USER:PASSWORD.")
     database: str = Field(
