@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,8 +17,7 @@ from ragstack.testing.filter_oracle import matches
 from ragstack.testing.store_cases import DIM, FIELDS, SPEC, make_record, make_sparse, record_id
 
 EXACT = SearchParams(exact=True)
-_thorough = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-_brief = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+_unhurried = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 MISTYPED: list[tuple[str, str, Any]] = [
     ("undeclared", "eq", 1), ("undeclared", "exists", True), ("keyword", "eq", 1), ("keyword", "gt", "a"),
@@ -32,7 +31,14 @@ MISTYPED: list[tuple[str, str, Any]] = [
 
 
 class SearchConformance:
-    """Tests of searching and filtering, over the fixtures of ``VectorStoreConformance``."""
+    """Tests of searching and filtering, over the fixtures of ``VectorStoreConformance``.
+
+    ``filter_examples`` filters are tried on one population of payloads, and ``payload_examples`` on ones of
+    their own, each in a new collection. Override them with less for a store that answers slowly.
+    """
+
+    filter_examples: ClassVar[int] = 150
+    payload_examples: ClassVar[int] = 15
 
     # Dense search
 
@@ -163,7 +169,7 @@ class SearchConformance:
             )
             assert [hit.id for hit in store.iterate("main", condition)] == expected, condition
 
-        @_thorough
+        @settings(_unhurried, max_examples=self.filter_examples)
         @given(cases.filters())
         def check(filter: Filter) -> None:
             expected = sorted(record_id(i) for i, payload in enumerate(population) if matches(filter, payload, FIELDS))
@@ -182,16 +188,19 @@ class SearchConformance:
             assert {hit.id for hit in dense} == found
             assert {hit.id for hit in store.search_sparse("main", make_sparse({1: 1.0}), 1000, filter=wanted)} == found
 
-    @_brief
-    @given(cases.payload_lists(), cases.filters())
-    def test_filters_over_any_payloads(self, store: VectorStore, stored: list[dict[str, Any]], filter: Filter) -> None:
-        store.drop("main")
-        store.ensure_collection(SPEC)
-        store.upsert("main", [make_record(i, payload) for i, payload in enumerate(stored)])
-        expected = {record_id(i) for i, payload in enumerate(stored) if matches(filter, payload, FIELDS)}
-        assert {hit.id for hit in store.iterate("main", filter)} == expected
-        store.delete("main", filter=filter)
-        assert store.count("main") == len(stored) - len(expected)
+    def test_filters_over_any_payloads(self, store: VectorStore) -> None:
+        @settings(_unhurried, max_examples=self.payload_examples)
+        @given(cases.payload_lists(), cases.filters())
+        def check(stored: list[dict[str, Any]], filter: Filter) -> None:
+            store.drop("main")
+            store.ensure_collection(SPEC)
+            store.upsert("main", [make_record(i, payload) for i, payload in enumerate(stored)])
+            expected = {record_id(i) for i, payload in enumerate(stored) if matches(filter, payload, FIELDS)}
+            assert {hit.id for hit in store.iterate("main", filter)} == expected
+            store.delete("main", filter=filter)
+            assert store.count("main") == len(stored) - len(expected)
+
+        check()
 
     def test_filters_of_another_type_are_refused(self, filled: VectorStore) -> None:
         for field, op, value in MISTYPED:

@@ -5,5 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-FETCHERS: dict[str, Callable[[], Path]] = {}
+from tests.servers import milvus
+
+FETCHERS: dict[str, Callable[[], Path]] = {"milvus": milvus.fetch}
 """By name, what puts a server into the cache and returns its folder there."""

@@ -1,0 +1,51 @@
+"""Sparse search that is exact on an engine that takes only positive weights. Pure.
+
+Milvus refuses negative weights, empty vectors and the index 2**32 - 1, and sums in 32-bit floats in an order
+of its own. So its column ``sparse`` holds a vector whose dot product with the query's positive part is at
+least the true one: negative weights left out, the last indices merged, something small where nothing is
+left. Hits come in the order of that bound, and are scored again from the vector that was given, until no
+further one can be among the best. The bound fails only for a record with negative weights asked with
+negative weights; those records carry :data:`NEGATIVE_TERM` and are looked at one by one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ragstack.types import SparseVector
+
+NEGATIVE_TERM = "negative-weights"
+"""Term of the records that have a negative weight."""
+_PLACEHOLDER = 2**32 - 2
+_LAST = 2**32 - 3
+_TINY = 1e-30
+
+
+def bounding_weights(vector: SparseVector) -> dict[int, float]:
+    """What is stored for the engine: index to positive weight, never empty."""
+    return positive_weights(vector) or {_PLACEHOLDER: _TINY}
+
+
+def positive_weights(vector: SparseVector) -> dict[int, float]:
+    """The positive part, in the engine's range of indices; may be empty."""
+    weights: dict[int, float] = {}
+    for index, value in zip(vector.indices.tolist(), vector.values.tolist(), strict=True):
+        if value > 0:
+            at = min(index, _LAST)
+            weights[at] = weights.get(at, 0.0) + value
+    return weights
+
+
+def dot(query: SparseVector, stored: SparseVector) -> float:
+    """The dot product, summed in 64-bit floats in the order of the indices, rounded once to 32 bits."""
+    if len(query) == 0 or len(stored) == 0:
+        return 0.0
+    at = np.minimum(np.searchsorted(query.indices, stored.indices), len(query) - 1)
+    shared = query.indices[at] == stored.indices
+    products = stored.values[shared].astype(np.float64) * query.values[at[shared]].astype(np.float64)
+    return float(np.float32(products.sum()))
+
+
+def bound_error(query: SparseVector, bound: float) -> float:
+    """By how much the engine's 32-bit sum may be below the true bound."""
+    return 4 * float(np.finfo(np.float32).eps) * (len(query) + 2) * abs(bound)
