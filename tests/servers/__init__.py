@@ -5,5 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-FETCHERS: dict[str, Callable[[], Path]] = {}
+from tests.servers.weaviate import fetch_weaviate
+
+FETCHERS: dict[str, Callable[[], Path]] = {"weaviate": fetch_weaviate}
 """By name, what puts a server into the cache and returns its folder there."""
