@@ -41,7 +41,7 @@ from ragstack.adapters.weaviate_filters import Compiled, compile_filter
 from ragstack.adapters.weaviate_growth import add_fields
 from ragstack.adapters.weaviate_records import to_object
 from ragstack.adapters.weaviate_schema import class_name, collection_name, creation, open_spec, scan_limit
-from ragstack.adapters.weaviate_writes import delete_ids, delete_matching, write
+from ragstack.adapters.weaviate_writes import delete_ids, delete_matching, patiently, write, write_logs
 from ragstack.config.stores.weaviate import WeaviateDynamic, WeaviateStoreConfig
 from ragstack.errors import CapabilityError, InputError, StoreUnavailableError
 from ragstack.filters import Filter, bind_filter, conditions
@@ -261,10 +261,13 @@ class WeaviateStore:
     def flush(self, collection: str) -> None:
         """See :class:`ragstack.adapters.base.VectorStore`.
 
-        The server has every write in its log before it answers, and has no call that syncs it to the disk:
-        that the machine's death is survived rests on the server's file system and its replicas.
+        Every write that returned is in the server's logs and survives the death of its process. The server has
+        no call that syncs them to the disk: what the machine's death leaves rests on its file system and replicas.
         """
-        self._collection(collection, fresh=True)
+        opened = self._collection(collection, fresh=True)
+        with self._errors("flush", collection):
+            for part in opened.parts():
+                write_logs(part)
 
     def optimize(self, collection: str) -> None:
         """See :class:`ragstack.adapters.base.VectorStore`: waits until the server's queue of vectors is empty."""
@@ -314,7 +317,7 @@ class WeaviateStore:
             handle = client.collections.use(class_name(self.block.prefix, name))
             handle = handle.with_consistency_level(_CONSISTENCY[self.block.consistency])
             try:
-                config = handle.config.get()
+                config = patiently(handle.config.get)
             except weaviate.exceptions.UnexpectedStatusCodeError as error:
                 self._open.pop(name, None)
                 if error.status_code == 404:

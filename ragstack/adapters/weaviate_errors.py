@@ -43,6 +43,11 @@ class Redaction:
     def text(self, error: BaseException) -> str:
         """The driver's words on one line, cut, without the key."""
         words = " ".join(str(getattr(error, "message", "") or error).split()) or type(error).__name__
+        first = error
+        while (behind := first.__cause__ or first.__context__) is not None:
+            first = behind
+        if not isinstance(first, grpc.RpcError) and str(first) not in words:
+            words += f" ({first})"
         if self._secret:
             words = words.replace(self._secret, "***")
         return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}..."
@@ -111,10 +116,12 @@ def is_missing(error: BaseException) -> bool:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same request may succeed a moment later."""
-    if isinstance(error, driver.UnexpectedStatusCodeError) and error.status_code in (429, 502, 503, 504):
-        return True
-    return is_unreachable(error) and not isinstance(error, driver.WeaviateClosedClientError)
+    """Whether the same request may succeed a moment later. One that waited for its whole time limit may not."""
+    if isinstance(error, driver.UnexpectedStatusCodeError):
+        return error.status_code in (429, 502, 503, 504)
+    if isinstance(error, (driver.WeaviateClosedClientError, driver.WeaviateTimeoutError)):
+        return False
+    return is_unreachable(error) and _code(error) is not grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def is_unreachable(error: BaseException) -> bool:

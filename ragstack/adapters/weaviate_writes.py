@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from weaviate import exceptions as driver
 from weaviate.classes.data import DataObject
 from weaviate.classes.query import Filter as Driver
+from weaviate.collections.classes.filters import _Filters as DriverFilter
 
 from ragstack.adapters.weaviate_errors import Redaction, is_transient
 from ragstack.adapters.weaviate_filters import Compiled, marked
@@ -16,10 +17,11 @@ from ragstack.adapters.weaviate_records import ALL, size_of
 from ragstack.errors import PartialWriteError, StoreError
 
 Object = DataObject[Any, Any]
+T = TypeVar("T")
 _OBJECTS_PER_REQUEST = 256
 _IDS_PER_DELETE = 1000
-_ATTEMPTS = 4
-_FIRST_PAUSE_S = 0.25
+_NO_RECORD = "no-record"
+_PAUSES_S = (0.25, 0.5, 1.0, 2.0)
 
 
 def batches(objects: Sequence[Object], dim: int, max_bytes: int) -> Iterator[list[Object]]:
@@ -42,6 +44,7 @@ def write(part: Any, objects: Sequence[Object], dim: int, max_bytes: int, connec
     failed: dict[str, str] = {}
     for batch in batches(objects, dim, max_bytes):
         failed.update(_send(part, batch, connection))
+    write_logs(part)
     if failed:
         first, reason = next(iter(failed.items()))
         raise PartialWriteError(
@@ -52,22 +55,36 @@ def write(part: Any, objects: Sequence[Object], dim: int, max_bytes: int, connec
         )
 
 
+def write_logs(part: Any) -> None:
+    """Have the server write out its logs, that of the graph too.
+
+    It answers a batch of objects before the graph's part of it has left a buffer of its process; what it is
+    killed with there is stored, but found by no vector search. A batch of deletions writes out all logs of
+    every shard, also one that matches nothing and is only tried.
+    """
+    patiently(lambda: part.data.delete_many(where=marked(_NO_RECORD), dry_run=True))
+
+
 def _send(part: Any, batch: list[Object], connection: Redaction) -> dict[str, str]:
     """The server's reason by id for each object that it refused. Writing again is safe, so a lost request is."""
-    pause = _FIRST_PAUSE_S
-    for attempt in range(1, _ATTEMPTS + 1):
+    try:
+        answer = patiently(lambda: part.data.insert_many(batch))
+    except driver.WeaviateInsertManyAllFailedError as error:
+        # The driver keeps no reason for each when all were refused.
+        return {str(object_.uuid): connection.text(error) for object_ in batch}
+    return {str(batch[at].uuid): _short(error.message) for at, error in answer.errors.items()}
+
+
+def patiently(request: Callable[[], T]) -> T:
+    """The answer to a request that is safe to repeat, repeated with growing pauses while the failure may pass."""
+    for pause in _PAUSES_S:
         try:
-            answer = part.data.insert_many(batch)
-            return {str(batch[at].uuid): _short(error.message) for at, error in answer.errors.items()}
-        except driver.WeaviateInsertManyAllFailedError as error:
-            # The driver keeps no reason for each when it has none to praise.
-            return {str(object_.uuid): connection.text(error) for object_ in batch}
+            return request()
         except Exception as error:
-            if attempt == _ATTEMPTS or not is_transient(error):
+            if not is_transient(error):
                 raise
         time.sleep(pause)
-        pause *= 2
-    raise AssertionError("unreachable")
+    return request()
 
 
 def delete_ids(part: Any, ids: Sequence[str], connection: Redaction) -> None:
@@ -75,7 +92,7 @@ def delete_ids(part: Any, ids: Sequence[str], connection: Redaction) -> None:
     failed: dict[str, str] = {}
     for start in range(0, len(ids), _IDS_PER_DELETE):
         some = list(ids[start : start + _IDS_PER_DELETE])
-        answer = part.data.delete_many(where=Driver.by_id().contains_any(some), verbose=True)
+        answer = _delete(part, Driver.by_id().contains_any(some), verbose=True)
         failed.update({str(o.uuid): _short(o.error or "") for o in answer.objects if not o.successful})
     if failed:
         raise PartialWriteError(
@@ -91,7 +108,7 @@ def delete_matching(part: Any, filter: Compiled, connection: Redaction) -> None:
         return
     where = marked(ALL) if isinstance(filter, str) else filter
     while True:
-        answer = part.data.delete_many(where=where)
+        answer = _delete(part, where, verbose=False)
         if answer.failed:
             raise StoreError(
                 f"Weaviate at {connection.address} could not delete {answer.failed} of {answer.matches} records.",
@@ -99,6 +116,10 @@ def delete_matching(part: Any, filter: Compiled, connection: Redaction) -> None:
             )
         if not answer.matches:
             return
+
+
+def _delete(part: Any, where: DriverFilter, *, verbose: bool) -> Any:
+    return patiently(lambda: part.data.delete_many(where=where, verbose=verbose))
 
 
 def _short(text: str) -> str:
