@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.servers import milvus
+from tests.servers.weaviate import fetch_weaviate
 
-FETCHERS: dict[str, Callable[[], Path]] = {"milvus": milvus.fetch}
+FETCHERS: dict[str, Callable[[], Path]] = {"milvus": milvus.fetch, "weaviate": fetch_weaviate}
 """By name, what puts a server into the cache and returns its folder there."""

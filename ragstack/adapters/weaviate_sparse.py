@@ -1,0 +1,88 @@
+"""The sparse leg on a store without sparse vectors: candidates by BM25, scores from the vectors themselves. Pure.
+
+A record's sparse vector is kept as it is in one property, and its entries are indexed as words of another:
+each entry is one word (its sign and index in hex), repeated in proportion to its weight. With ``b`` next to
+0 and a large ``k1``, Weaviate's BM25 of such a text is close to (idf of the word) x (weight), which is what
+a query of BM25 weights asks for; so its best are candidates for the best, and the dot products of those are
+computed here, in 64-bit floats, in the order of the indices, and rounded once. They depend on what is stored
+alone.
+
+A dot product can only be positive where an entry of the query and one of the record share index and sign, so
+where the server returned all records that share a word with the query, the result is exact.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragstack.types import Float32Array, SparseVector
+
+BM25_K1 = 1000.0
+"""Large against any repetition, so that a word's score grows evenly with it."""
+BM25_B = 1e-6
+"""Texts of any length count the same; the driver cannot read back a plain 0."""
+REPEATS_PER_UNIT = 6
+"""Repetitions of a word for a weight of 1."""
+_MAX_REPEATS = 48
+
+
+def encode_sparse(vector: SparseVector) -> str:
+    """The vector as text: base64 of the little-endian indices, then the values."""
+    data = vector.indices.astype("<u4").tobytes() + vector.values.astype("<f4").tobytes()
+    return base64.b64encode(data).decode("ascii")
+
+
+def decode_sparse(text: str) -> SparseVector:
+    """The inverse of :func:`encode_sparse`; ValueError for anything else."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"a stored sparse vector is not base64: {error}") from error
+    if len(data) % 8:
+        raise ValueError(f"a stored sparse vector has {len(data)} bytes")
+    half = len(data) // 2
+    return SparseVector(
+        np.frombuffer(data[:half], dtype="<u4").astype(np.uint32),
+        np.frombuffer(data[half:], dtype="<f4").astype(np.float32),
+    )
+
+
+def words_of_record(vector: SparseVector) -> str:
+    """The text that is indexed for a record's sparse vector."""
+    return _words(vector, np.rint(np.abs(vector.values.astype(np.float64)) * REPEATS_PER_UNIT), _MAX_REPEATS)
+
+
+def words_of_query(vector: SparseVector) -> str:
+    """The text to ask for: every entry of a query once.
+
+    Weights of a BM25 query are the idf of its terms, which the server multiplies in by itself; a term that
+    occurs twice in the query, with twice the weight, cannot be told from a rare one and is asked once.
+    """
+    return _words(vector, np.ones(len(vector)), 1)
+
+
+def _words(vector: SparseVector, repeats: NDArray[np.float64], most: int) -> str:
+    counts = np.clip(repeats, 1, most).astype(int).tolist()
+    return " ".join(
+        " ".join([f"{'p' if value > 0 else 'n'}{index:x}"] * count)
+        for index, value, count in zip(vector.indices.tolist(), vector.values.tolist(), counts, strict=True)
+        if value
+    )
+
+
+def dot_products(query: SparseVector, stored: Sequence[SparseVector]) -> Float32Array:
+    """``(n,) float32`` dot products of the query with each vector, whatever their order and company."""
+    if not len(query) or not stored:
+        return np.zeros(len(stored), dtype=np.float32)
+    rows = np.repeat(np.arange(len(stored)), [len(vector) for vector in stored])
+    indices = np.concatenate([vector.indices for vector in stored])
+    values = np.concatenate([vector.values for vector in stored]).astype(np.float64)
+    at = np.minimum(np.searchsorted(query.indices, indices), len(query) - 1)
+    shared = query.indices[at] == indices
+    products = values[shared] * query.values[at[shared]].astype(np.float64)
+    return np.bincount(rows[shared], weights=products, minlength=len(stored)).astype(np.float32)
