@@ -66,11 +66,11 @@ _T = TypeVar("_T")
 class QdrantStore:
     """A :class:`ragstack.adapters.base.VectorStore` on the server of ``block``; connects on first use.
 
-    Usable as a context manager, and from several threads.
+    ``block`` is kept as the attribute of that name. Usable as a context manager, and from several threads.
     """
 
     def __init__(self, block: QdrantStoreConfig) -> None:
-        self._block = block
+        self.block = block
         self._deadline = Deadline()
         self._requests = Requests(address_of(block), block.timeout_s, block.retries, self._deadline)
         self._local = block.uri == IN_MEMORY
@@ -114,7 +114,7 @@ class QdrantStore:
         """See :class:`ragstack.adapters.base.VectorStore`."""
         self._greet()
         found = self._send(self._client.get_collections, "list the collections").collections
-        names = [logical_name(self._block.prefix, each.name) for each in found]
+        names = [logical_name(self.block.prefix, each.name) for each in found]
         return sorted(name for name in names if name is not None and is_name(name))
 
     def drop(self, collection: str) -> None:
@@ -132,7 +132,7 @@ class QdrantStore:
         keys = all_keys(spec.fields)
         unique = {record.id: record for record in records}
         points = [to_point(record, spec.dim, keys) for record in unique.values()]
-        upsert_points(points, self._block, collection, lambda portion: self._upsert(collection, portion))
+        upsert_points(points, self.block, collection, lambda portion: self._upsert(collection, portion))
 
     def _upsert(self, collection: str, points: list[models.PointStruct]) -> None:
         physical = self._physical(collection)
@@ -245,7 +245,7 @@ class QdrantStore:
         """See :class:`ragstack.adapters.base.VectorStore`; waits until the server's optimizers are idle."""
         self._spec(collection)
         physical = self._physical(collection)
-        ends = time.monotonic() + self._block.optimize_timeout_s
+        ends = time.monotonic() + self.block.optimize_timeout_s
         pause = _POLL_S[0]
         while True:
             info = self._send(lambda: self._client.get_collection(physical), "optimize", collection)
@@ -266,7 +266,7 @@ class QdrantStore:
             if time.monotonic() + pause > ends:
                 raise StoreError(
                     f"the Qdrant server at {self._requests.address.uri} has not optimized the collection"
-                    f" {collection!r} after {self._block.optimize_timeout_s:g} s.",
+                    f" {collection!r} after {self.block.optimize_timeout_s:g} s.",
                     hint="It goes on by itself. Raise store.optimize_timeout_s to wait longer.",
                 )
             time.sleep(pause)
@@ -278,7 +278,7 @@ class QdrantStore:
         info = self._send(self._client.info, "reach the store")
         # Anyone may ask for the version; the collections are for those with a key.
         self._send(self._client.get_collections, "list the collections")
-        return StoreHealth("qdrant", info.version, self._block.uri)
+        return StoreHealth("qdrant", info.version, self.block.uri)
 
     def close(self) -> None:
         """See :class:`ragstack.adapters.base.VectorStore`."""
@@ -300,7 +300,7 @@ class QdrantStore:
             using=DENSE,
             filter=self._compiled(spec, filter),
             # The client's local mode scans every vector, and warns of settings that it has no use for.
-            params=None if self._local else search_params(self._block, params.exact, params.ef_search),
+            params=None if self._local else search_params(self.block, params.exact, params.ef_search),
             limit=top_k + 1,
             with_payload=[PAYLOAD_KEY],
             with_vector=False,
@@ -348,14 +348,14 @@ class QdrantStore:
 
     @property
     def _ordering(self) -> models.WriteOrdering | None:
-        return None if self._block.write_ordering == "weak" else models.WriteOrdering(self._block.write_ordering)
+        return None if self.block.write_ordering == "weak" else models.WriteOrdering(self.block.write_ordering)
 
     @property
     def _consistency(self) -> Any:
         return self._schema.consistency
 
     def _physical(self, collection: str) -> str:
-        return physical_name(self._block.prefix, collection)
+        return physical_name(self.block.prefix, collection)
 
     def _spec(self, collection: str, *, fresh: bool = False) -> CollectionSpec:
         check_name(collection)

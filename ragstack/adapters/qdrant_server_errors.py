@@ -129,6 +129,8 @@ def translated(error: Exception, address: Address, action: str, collection: str)
         return _of_grpc(error, address, where, collection)
     if isinstance(error, IncompleteWriteError):
         return _passing(address, where, f"it did not finish the write ({error})")
+    if isinstance(error, json.JSONDecodeError | AssertionError):  # the client asserts that an answer has a result
+        return _unreadable(address, where, str(error))
     if isinstance(error, ValueError) and collection and "not found" in str(error):  # the client's local mode
         return Failure(no_collection(address, collection))
     if isinstance(error, RuntimeError) and _LOCAL_CLOSED in str(error):
@@ -220,14 +222,12 @@ def _of_transport(source: Exception, address: Address, where: str) -> Failure:
         return Failure(unavailable(address, where, text))
     if isinstance(source, httpx.HTTPError | OSError):
         return _passing(address, where, f"no connection ({text})")
-    return Failure(
-        unavailable(
-            address,
-            where,
-            f"its answer cannot be read ({text[:300]})",
-            "Check store.uri, and that server and qdrant-client are of about the same version.",
-        )
-    )
+    return _unreadable(address, where, text)
+
+
+def _unreadable(address: Address, where: str, reason: str) -> Failure:
+    hint = "Check store.uri, and that server and qdrant-client are of about the same version."
+    return Failure(unavailable(address, where, f"its answer cannot be read ({reason[:300]})", hint))
 
 
 def _is_tls(source: BaseException | None) -> bool:
