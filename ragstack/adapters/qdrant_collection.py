@@ -28,9 +28,9 @@ from ragstack.adapters.base import CollectionSpec
 from ragstack.adapters.checks import check_growth
 from ragstack.adapters.qdrant_damage import deadly_because, stamp_of
 from ragstack.adapters.qdrant_errors import damaged, panic_text_held_back, sync_folder
-from ragstack.adapters.qdrant_filters import LISTS_KEY
 from ragstack.adapters.qdrant_records import DENSE, PAYLOAD_KEY, SPARSE, index_type, index_values, payload_of
 from ragstack.adapters.qdrant_space import is_in_memory
+from ragstack.adapters.qdrant_values import LISTS_KEY
 from ragstack.errors import CollectionError, RagstackError
 from ragstack.filters import FieldType
 

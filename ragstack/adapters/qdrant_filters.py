@@ -12,13 +12,13 @@ shape the rules:
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import qdrant_edge as qdrant
 
+from ragstack.adapters.qdrant_values import LISTS_KEY, keyword
 from ragstack.filters import (
     INT64_MAX,
     INT64_MIN,
@@ -29,9 +29,6 @@ from ragstack.filters import (
     Not,
     Scalar,
 )
-
-LISTS_KEY = "lists"
-"""Index key that names, per record, the index keys whose payload value is a list."""
 
 Clause: TypeAlias = "qdrant.FieldCondition | qdrant.HasIdCondition | qdrant.IsEmptyCondition | qdrant.Filter"
 
@@ -145,22 +142,3 @@ def _not(part: Clause) -> Clause:
 
 def _nothing() -> Clause:
     return qdrant.HasIdCondition(set())
-
-
-def keyword(value: Scalar) -> str:
-    """The indexed form of a keyword or a boolean: itself where UTF-8 holds it, otherwise ASCII behind a NUL.
-
-    File names that are not UTF-8 reach Python with lone surrogates, which the driver refuses. Strings
-    that start with a NUL are escaped too, so no two values share a form.
-    """
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = str(value)
-    if not text.startswith("\0"):
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            pass  # escaped below
-        else:
-            return text
-    return "\0" + json.dumps(text)

@@ -16,7 +16,7 @@ import qdrant_edge as qdrant
 
 from ragstack.adapters.base import Payload, Record
 from ragstack.adapters.checks import check_record, payload_text
-from ragstack.adapters.qdrant_filters import LISTS_KEY, keyword
+from ragstack.adapters.qdrant_values import LISTS_KEY, keyword
 from ragstack.errors import InputError
 from ragstack.filters import FieldType, typed_values
 from ragstack.types import SparseVector

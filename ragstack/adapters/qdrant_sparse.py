@@ -18,11 +18,15 @@ from ragstack.types import Float32Array, SparseVector
 
 
 def rescored(query: SparseVector, points: Sequence[qdrant.ScoredPoint]) -> tuple[Float32Array, float]:
-    """``(n,) float32`` dot products of the query with points read with their sparse vectors, and an error bound.
+    """See :func:`rescored_vectors`, for points read with their sparse vectors."""
+    return rescored_vectors(query, [point.vector[SPARSE] for point in points if isinstance(point.vector, dict)])
+
+
+def rescored_vectors(query: SparseVector, stored: Sequence[Any]) -> tuple[Float32Array, float]:
+    """``(n,) float32`` dot products of the query with ``stored`` (``indices`` and ``values``), and an error bound.
 
     The bound is the most by which two of the driver's own scores may be out of their true order.
     """
-    stored: list[Any] = [point.vector[SPARSE] for point in points if isinstance(point.vector, dict)]
     columns = [vector.indices for vector in stored]
     rows = np.repeat(np.arange(len(stored)), [len(column) for column in columns])
     indices = np.array(list(chain.from_iterable(columns)), dtype=np.uint32)
@@ -33,8 +37,8 @@ def rescored(query: SparseVector, points: Sequence[qdrant.ScoredPoint]) -> tuple
     products = values[shared] * query.values[at[shared]].astype(np.float64)
     order = np.lexsort((indices, rows))
     rows, products = rows[order], products[order]
-    scores = np.bincount(rows, weights=products, minlength=len(points))
-    magnitudes = np.bincount(rows, weights=np.abs(products), minlength=len(points))
+    scores = np.bincount(rows, weights=products, minlength=len(stored))
+    magnitudes = np.bincount(rows, weights=np.abs(products), minlength=len(stored))
     unit = float(np.finfo(np.float32).eps)
     error = 2 * unit * (len(query) + 1) * float(magnitudes.max(initial=0.0))
     return scores.astype(np.float32), error
