@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import grpc  # type: ignore[import-untyped]  # grpcio ships no types
+import grpc
 import httpx
 from weaviate import exceptions as driver
 

@@ -82,6 +82,16 @@ def running_server(folder: Path) -> Iterator[MilvusServer]:
         assert slow in config, slow
         config = config.replace(slow, fast)
     (folder / "configs").mkdir(parents=True)
+    peers, clients = free_port(), free_port()
+    # Without a file of its own, the etcd inside listens on its usual ports, and two servers get in each other's way.
+    (folder / "configs" / "etcd.yaml").write_text(
+        f"name: default\ndata-dir: {folder / 'etcd'}\n"
+        f"listen-peer-urls: http://127.0.0.1:{peers}\ninitial-advertise-peer-urls: http://127.0.0.1:{peers}\n"
+        f"initial-cluster: default=http://127.0.0.1:{peers}\n"
+        f"listen-client-urls: http://127.0.0.1:{clients}\nadvertise-client-urls: http://127.0.0.1:{clients}\n"
+    )
+    assert "\netcd:\n" in config
+    config = config.replace("\netcd:\n", f"\netcd:\n  config:\n    path: {folder / 'configs' / 'etcd.yaml'}\n")
     (folder / "configs" / "milvus.yaml").write_text(config)
     (folder / "configs" / "glog.conf").write_bytes((cache / "glog.conf").read_bytes())
     metrics = free_port()
