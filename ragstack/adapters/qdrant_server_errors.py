@@ -78,17 +78,19 @@ class Deadline(threading.local):
 class Requests:
     """Sends requests: translates their errors and repeats those that failed for a passing reason.
 
-    A call takes at most ``timeout_s``, all its attempts (``1 + retries``) and pauses together.
+    A call takes at most ``timeout_s``, all its attempts and the pauses between them together.
     """
 
     address: Address
     timeout_s: float
-    retries: int
     deadline: Deadline
     sleep: Callable[[float], None] = time.sleep
 
-    def send(self, request: Callable[[], _T], action: str, collection: str = "") -> _T:
-        """The answer to ``request``. ``action`` completes "could not ..."; only errors of ragstack leave."""
+    def send(self, request: Callable[[], _T], action: str, collection: str = "", *, retries: int) -> _T:
+        """The answer to ``request``, in ``1 + retries`` attempts; only errors of ragstack leave.
+
+        ``action`` completes "could not ...".
+        """
         ends = time.monotonic() + self.timeout_s
         attempt = 0
         while True:
@@ -101,7 +103,7 @@ class Requests:
                 failure = translated(error, self.address, action, collection)
                 left = ends - time.monotonic()
                 pause = max(failure.retry_after_s, _pause_s(attempt))
-                if not failure.passing or attempt >= self.retries or pause >= left:
+                if not failure.passing or attempt >= retries or pause >= left:
                     raise failure.error from error
             finally:
                 self.deadline.at = None
