@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +17,11 @@ from ragstack.adapters.base import CollectionSpec, VectorStore
 from ragstack.adapters.qdrant import QdrantStore
 from ragstack.config.stores.qdrant import QdrantStoreConfig
 from ragstack.errors import StoreUnavailableError
+from ragstack.filters import Condition
 from ragstack.testing.store_cases import SPEC, clustered, make_record, numbered
 from ragstack.testing.store_conformance import VectorStoreConformance
 from ragstack.testing.store_conformance_search import EXACT, SearchConformance
+from tests.servers.qdrant import BINARY, QdrantServer
 from tests.servers.qdrant_fake import running
 from tests.servers.qdrant_fake_grpc import running_grpc
 
@@ -194,3 +198,39 @@ if SERVER and GRPC_PORT:
             assert isinstance(store, QdrantStore)
             store.close()
             return QdrantStore(store.block)
+
+
+if BINARY:
+
+    def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path: Path) -> None:
+        server = QdrantServer(tmp_path)
+        server.process.start()
+        try:
+            acknowledged: list[int] = []
+            with QdrantStore(QdrantStoreConfig(uri=server.uri, retries=50)) as store:
+                store.ensure_collection(SPEC)
+                failures: list[BaseException] = []
+
+                def write() -> None:
+                    try:
+                        for number in range(0, 2000, 10):
+                            store.upsert("main", [numbered(each) for each in range(number, number + 10)])
+                            acknowledged.append(number)
+                    except BaseException as error:
+                        failures.append(error)
+
+                writer = threading.Thread(target=write)
+                writer.start()
+                for so_far in (20, 80):
+                    while len(acknowledged) < so_far and writer.is_alive():
+                        time.sleep(0.01)
+                    before = list(acknowledged)
+                    server.process.kill()
+                    server.process.start()
+                    for number in before:
+                        assert store.count("main", Condition("integer", "in", tuple(range(number, number + 10)))) == 10
+                writer.join()
+                assert failures == []  # the writer waited for the server
+                assert store.count("main") == 2000
+        finally:
+            server.process.stop()
