@@ -391,13 +391,15 @@ class QdrantStore:
 
         self._send(completed, action, collection)
 
-    def _send(self, request: Callable[[], _T], action: str, collection: str = "") -> _T:
+    def _send(
+        self, request: Callable[[], _T], action: str, collection: str = "", *, limit_s: float | None = None
+    ) -> _T:
         self._check_open()
         # A server that has answered is worth waiting for while it restarts; a wrong address is not.
         retries = self.block.retries if self._greeted else min(_RETRIES_OF_STRANGERS, self.block.retries)
         try:
             if not self._local:
-                return self._requests.send(request, action, collection, retries=retries)
+                return self._requests.send(request, action, collection, retries=retries, limit_s=limit_s)
             with self._guard:  # the client's local mode is not made for threads
                 self._check_open()
                 return self._requests.send(request, action, collection, retries=0)

@@ -86,12 +86,20 @@ class Requests:
     deadline: Deadline
     sleep: Callable[[float], None] = time.sleep
 
-    def send(self, request: Callable[[], _T], action: str, collection: str = "", *, retries: int) -> _T:
+    def send(
+        self,
+        request: Callable[[], _T],
+        action: str,
+        collection: str = "",
+        *,
+        retries: int,
+        limit_s: float | None = None,
+    ) -> _T:
         """The answer to ``request``, in ``1 + retries`` attempts; only errors of ragstack leave.
 
-        ``action`` completes "could not ...".
+        ``action`` completes "could not ...". ``limit_s`` stands for ``timeout_s`` where much is to be done.
         """
-        ends = time.monotonic() + self.timeout_s
+        ends = time.monotonic() + (limit_s or self.timeout_s)
         attempt = 0
         while True:
             self.deadline.at = ends

@@ -66,6 +66,9 @@ class OneRound(VectorStoreConformance):
 
 
 class TestQdrantLocalMode(OneRound):
+    # It takes long, and the two classes below run it over the same engine.
+    test_filters_mean_what_the_grammar_says = None  # type: ignore[assignment]
+
     @pytest.fixture
     def store(self) -> Iterator[QdrantStore]:
         with QdrantStore(QdrantStoreConfig(uri=":memory:")) as store:

@@ -100,7 +100,7 @@ class QdrantStoreConfig(ConfigBlock):
         description="Estimated bytes of one request to write; the server's own limit is 32 MB unless it was changed.",
     )
     optimize_timeout_s: float = Field(
-        default=3600.0, gt=0, description="Seconds to wait until the server has built its indexes."
+        default=3600.0, gt=0, description="Seconds to wait until the server has built an index."
     )
 
     @field_validator("uri")
