@@ -18,6 +18,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -52,13 +53,14 @@ from ragstack.adapters.qdrant_server_legs import Leg
 from ragstack.adapters.qdrant_server_schema import Schema
 from ragstack.adapters.qdrant_server_writes import upsert_points
 from ragstack.config.stores.qdrant import IN_MEMORY, QdrantStoreConfig
-from ragstack.errors import InputError, StoreError
+from ragstack.errors import CollectionError, InputError, StoreError
 from ragstack.filters import Filter, bind_filter, conditions
 from ragstack.types import Float32Array, SparseVector
 
 MAX_TOP_K = 10_000
 _IDS_PER_READ, _IDS_PER_DELETE = 500, 5_000
 _SPARSE_SPARE = 8
+_RETRIES_OF_STRANGERS = 2
 _POLL_S = (0.05, 2.0)
 _T = TypeVar("_T")
 
@@ -72,9 +74,9 @@ class QdrantStore:
     def __init__(self, block: QdrantStoreConfig) -> None:
         self.block = block
         self._deadline = Deadline()
-        self._requests = Requests(address_of(block), block.timeout_s, block.retries, self._deadline)
+        self._requests = Requests(address_of(block), block.timeout_s, self._deadline)
         self._local = block.uri == IN_MEMORY
-        self._client = self._requests.send(lambda: connect(block, self._deadline), "connect")
+        self._client = self._requests.send(lambda: connect(block, self._deadline), "connect", retries=0)
         self._guard = threading.RLock()
         self._schema = Schema(block, self._client, self._send, indexed=not self._local)
         self._greeted = False
@@ -123,7 +125,8 @@ class QdrantStore:
         self._greet()
         physical = self._physical(collection)
         self._schema.forget(collection)
-        self._send(lambda: self._client.delete_collection(physical), "drop", collection)
+        with suppress(CollectionError):  # it is gone already, which some versions say with a 404
+            self._send(lambda: self._client.delete_collection(physical), "drop", collection)
 
     def upsert(self, collection: str, records: Sequence[Record]) -> None:
         """See :class:`ragstack.adapters.base.VectorStore`."""
@@ -388,10 +391,18 @@ class QdrantStore:
 
         self._send(completed, action, collection)
 
-    def _send(self, request: Callable[[], _T], action: str, collection: str = "") -> _T:
+    def _send(
+        self, request: Callable[[], _T], action: str, collection: str = "", *, limit_s: float | None = None
+    ) -> _T:
         self._check_open()
-        if not self._local:
-            return self._requests.send(request, action, collection)
-        with self._guard:  # the client's local mode is not made for threads
-            self._check_open()
-            return self._requests.send(request, action, collection)
+        # A server that has answered is worth waiting for while it restarts; a wrong address is not.
+        retries = self.block.retries if self._greeted else min(_RETRIES_OF_STRANGERS, self.block.retries)
+        try:
+            if not self._local:
+                return self._requests.send(request, action, collection, retries=retries, limit_s=limit_s)
+            with self._guard:  # the client's local mode is not made for threads
+                self._check_open()
+                return self._requests.send(request, action, collection, retries=0)
+        except CollectionError:
+            self._schema.forget(collection)
+            raise

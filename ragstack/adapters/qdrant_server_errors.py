@@ -78,18 +78,28 @@ class Deadline(threading.local):
 class Requests:
     """Sends requests: translates their errors and repeats those that failed for a passing reason.
 
-    A call takes at most ``timeout_s``, all its attempts (``1 + retries``) and pauses together.
+    A call takes at most ``timeout_s``, all its attempts and the pauses between them together.
     """
 
     address: Address
     timeout_s: float
-    retries: int
     deadline: Deadline
     sleep: Callable[[float], None] = time.sleep
 
-    def send(self, request: Callable[[], _T], action: str, collection: str = "") -> _T:
-        """The answer to ``request``. ``action`` completes "could not ..."; only errors of ragstack leave."""
-        ends = time.monotonic() + self.timeout_s
+    def send(
+        self,
+        request: Callable[[], _T],
+        action: str,
+        collection: str = "",
+        *,
+        retries: int,
+        limit_s: float | None = None,
+    ) -> _T:
+        """The answer to ``request``, in ``1 + retries`` attempts; only errors of ragstack leave.
+
+        ``action`` completes "could not ...". ``limit_s`` stands for ``timeout_s`` where much is to be done.
+        """
+        ends = time.monotonic() + (limit_s or self.timeout_s)
         attempt = 0
         while True:
             self.deadline.at = ends
@@ -101,7 +111,7 @@ class Requests:
                 failure = translated(error, self.address, action, collection)
                 left = ends - time.monotonic()
                 pause = max(failure.retry_after_s, _pause_s(attempt))
-                if not failure.passing or attempt >= self.retries or pause >= left:
+                if not failure.passing or attempt >= retries or pause >= left:
                     raise failure.error from error
             finally:
                 self.deadline.at = None

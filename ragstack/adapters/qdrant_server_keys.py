@@ -34,25 +34,21 @@ FORMAT_KEY = f"{_MARK}_{FORMAT}"
 
 @dataclass(frozen=True, slots=True)
 class FieldKeys:
-    """Where one field is indexed. ``mid`` and ``coarse`` are used by numbers alone."""
+    """Where one field is indexed.
+
+    ``mid`` and ``coarse`` hold the numbers beyond ``SAFE``, shifted right by ``MID_BITS`` and ``COARSE_BITS``;
+    they are empty for other types.
+    """
 
     type_: FieldType
     main: str
-
-    @property
-    def mid(self) -> str:
-        """Key of the numbers beyond ``SAFE``, shifted right by ``MID_BITS``."""
-        return f"m{self.main[1:]}"
-
-    @property
-    def coarse(self) -> str:
-        """Key of the numbers beyond ``SAFE``, shifted right by ``COARSE_BITS``."""
-        return f"c{self.main[1:]}"
+    mid: str = ""
+    coarse: str = ""
 
     @property
     def is_number(self) -> bool:
         """Whether the field is compared as an ordered integer."""
-        return self.type_ in ("integer", "float")
+        return self.mid != ""
 
     def indexes(self) -> dict[str, str]:
         """The payload indexes that filters on this field need: type by key."""
@@ -67,7 +63,10 @@ def field_keys(name: str, type_: FieldType) -> FieldKeys:
     told = data.hex()
     if len(told) > _LONGEST_NAME_HEX:
         told = f"h{hashlib.sha256(data).hexdigest()}"
-    return FieldKeys(type_, f"f_{type_}_{told}")
+    main = f"f_{type_}_{told}"
+    if type_ in ("integer", "float"):
+        return FieldKeys(type_, main, mid=f"m{main[1:]}", coarse=f"c{main[1:]}")
+    return FieldKeys(type_, main)
 
 
 def all_keys(fields: Mapping[str, FieldType]) -> dict[str, FieldKeys]:
@@ -138,17 +137,19 @@ def index_values(payload: Payload, id_: str, fields: Mapping[str, FieldKeys]) ->
             members = typed_values(name, keys.type_, value)
         except InputError as error:
             raise InputError(f"record {id_}: {error.message}", hint=error.hint) from error
-        if keys.is_number:
-            numbers = [ordered(keys.type_, member) for member in members]
-            large = [number for number in numbers if abs(number) > SAFE]
-            values[keys.main] = numbers
-            values[keys.mid] = [number >> MID_BITS for number in large]
-            values[keys.coarse] = [number >> COARSE_BITS for number in large]
-        else:
-            values[keys.main] = list(members) if keys.type_ == "datetime" else [keyword(member) for member in members]
         if isinstance(value, (list, tuple)):
             lists.append(keys.main)
-    values = {key: members for key, members in values.items() if members}
+        if not members:
+            continue
+        if keys.is_number:
+            numbers = [ordered(keys.type_, member) for member in members]
+            values[keys.main] = numbers
+            large = [number for number in numbers if not -SAFE <= number <= SAFE]
+            if large:
+                values[keys.mid] = [number >> MID_BITS for number in large]
+                values[keys.coarse] = [number >> COARSE_BITS for number in large]
+        else:
+            values[keys.main] = list(members) if keys.type_ == "datetime" else [keyword(member) for member in members]
     if lists:
         values[LISTS_KEY] = lists
     return values

@@ -32,7 +32,8 @@ def to_point(record: Record, dim: int, fields: Mapping[str, FieldKeys]) -> model
         vectors[SPARSE] = sparse_to_driver(record.sparse)
     text = payload_text(record.payload, record.id)
     payload = {PAYLOAD_KEY: text, **index_values(record.payload, record.id, fields)}
-    return models.PointStruct(id=record.id, vector=vectors, payload=payload)
+    # Not validated again, number by number: all that goes in was made here.
+    return models.PointStruct.model_construct(id=record.id, vector=vectors, payload=payload)
 
 
 def portions(
@@ -56,9 +57,14 @@ def estimated_bytes(point: models.PointStruct) -> int:
     """About how long a point is in JSON, on the high side."""
     vectors: Any = point.vector
     terms = len(vectors[SPARSE].indices) if SPARSE in vectors else 0
-    payload = sum(2 * len(value) if isinstance(value, str) else 0 for value in (point.payload or {}).values())
-    indexed = len(json.dumps({k: v for k, v in (point.payload or {}).items() if k != PAYLOAD_KEY}))
-    return _BYTES_PER_POINT + len(vectors[DENSE]) * _BYTES_PER_NUMBER + terms * _BYTES_PER_TERM + payload + indexed
+    payload = point.payload or {}
+    text = 2 * len(payload[PAYLOAD_KEY])  # quotes are escaped, and characters beyond ASCII take more bytes
+    indexed = sum(len(key) + sum(map(_length, payload[key])) for key in payload if key != PAYLOAD_KEY)
+    return _BYTES_PER_POINT + len(vectors[DENSE]) * _BYTES_PER_NUMBER + terms * _BYTES_PER_TERM + text + indexed
+
+
+def _length(value: str | int) -> int:
+    return 2 * len(value) + 4 if isinstance(value, str) else _BYTES_PER_NUMBER
 
 
 def payload_of(point: models.ScoredPoint | models.Record, collection: str) -> dict[str, Any]:
@@ -86,7 +92,7 @@ def to_record(point: models.Record, collection: str) -> Record:
 
 def sparse_to_driver(vector: SparseVector) -> models.SparseVector:
     """The driver's form of a sparse vector."""
-    return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
+    return models.SparseVector.model_construct(indices=vector.indices.tolist(), values=vector.values.tolist())
 
 
 def _sparse_of(vectors: Mapping[str, Any]) -> SparseVector:

@@ -34,7 +34,9 @@ _T = TypeVar("_T")
 class Send(Protocol):
     """Sends a request in the store's way; see ``Requests.send``."""
 
-    def __call__(self, request: Callable[[], _T], action: str, collection: str = "") -> _T: ...
+    def __call__(
+        self, request: Callable[[], _T], action: str, collection: str = "", *, limit_s: float | None = None
+    ) -> _T: ...
 
 
 class Schema:
@@ -133,8 +135,10 @@ class Schema:
             physical = physical_name(self._block.prefix, collection)
             self._send(
                 lambda: self._client.create_payload_index(physical, key, field_schema=schema, wait=True),
-                "index a field of", collection,
-            )  # fmt: skip
+                "index a field of",
+                collection,
+                limit_s=self._block.optimize_timeout_s,  # with millions of records this takes its time
+            )
 
     def _index_records(self, grown: CollectionSpec, new: Mapping[str, FieldType]) -> None:
         """Write the keys of new fields for the records that are there; nothing when one of them does not fit."""

@@ -46,6 +46,9 @@ COMMANDS: dict[str, Entry] = {
     "rm": Entry("ragstack.cli.rm:rm", "Erase sources from the index, down to the last byte."),
     "gc": Entry("ragstack.cli.gc:gc", "Delete what the index does not need any more."),
     "fsck": Entry("ragstack.cli.fsck:fsck", "Check the index; --repair mends it."),
+    "migrate": Entry("ragstack.cli.migrate:migrate", "Copy the index's vectors into another store."),
+    "store info": Entry("ragstack.cli.store:info", "Say what answers behind the store, and what it holds."),
+    "store drop": Entry("ragstack.cli.store:drop", "Delete collections from the store."),
     "verify": Entry("ragstack.cli.verify:verify", "Check a saved citation chain against archive and sources."),
     "config check": Entry("ragstack.cli.config:check", "Check a config file; name every mistake in it."),
     "config show": Entry("ragstack.cli.config:show", "Print the config in effect, and where each value is from."),
@@ -54,7 +57,10 @@ COMMANDS: dict[str, Entry] = {
     "doctor": Entry("ragstack.cli.doctor:doctor", "Check this installation, the config and the index."),
 }
 
-_GROUPS = {"config": "Check, show and document the config."}
+_GROUPS = {
+    "config": "Check, show and document the config.",
+    "store": "Look into the vector store; delete collections.",
+}
 
 _INTRO = "Retrieval-augmented generation whose every citation is a byte range you can check."
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from ragstack.adapters.base import VectorStore
+from ragstack.adapters.base import CollectionSpec, VectorStore
 from ragstack.adapters.qdrant import QdrantStore
 from ragstack.config.stores.qdrant import QdrantStoreConfig
-from ragstack.testing.store_cases import SPEC, make_record, numbered
+from ragstack.errors import StoreUnavailableError
+from ragstack.filters import Condition
+from ragstack.testing.store_cases import SPEC, clustered, make_record, numbered
 from ragstack.testing.store_conformance import VectorStoreConformance
 from ragstack.testing.store_conformance_search import EXACT, SearchConformance
+from tests.servers.qdrant import BINARY, QdrantServer
 from tests.servers.qdrant_fake import running
+from tests.servers.qdrant_fake_grpc import running_grpc
 
 # A server that is there already. Without one there are no such tests, rather than skipped ones.
 SERVER = os.environ.get("RAGSTACK_TEST_QDRANT_URL")
@@ -58,6 +66,9 @@ class OneRound(VectorStoreConformance):
 
 
 class TestQdrantLocalMode(OneRound):
+    # It takes long, and the two classes below run it over the same engine.
+    test_filters_mean_what_the_grammar_says = None  # type: ignore[assignment]
+
     @pytest.fixture
     def store(self) -> Iterator[QdrantStore]:
         with QdrantStore(QdrantStoreConfig(uri=":memory:")) as store:
@@ -71,6 +82,28 @@ class TestQdrantOverHttp(OneRound):
     def store(self) -> Iterator[QdrantStore]:
         with running() as server, QdrantStore(QdrantStoreConfig(uri=server.uri)) as store:
             yield store
+
+    def reopen(self, store: VectorStore) -> VectorStore:
+        assert isinstance(store, QdrantStore)
+        store.close()
+        return QdrantStore(store.block)
+
+    def test_what_was_flushed_is_there_after_reopening(self, filled: VectorStore) -> None:
+        filled.search_dense("main", make_record(5).dense, 20, params=EXACT)  # see above: stable from here on
+        filled.search_dense("main", make_record(5).dense, 20, params=EXACT)
+        super().test_what_was_flushed_is_there_after_reopening(filled)
+
+
+class TestQdrantOverGrpc(OneRound):
+    """Every request and answer becomes gRPC messages and comes back out of them."""
+
+    @pytest.fixture
+    def store(self) -> Iterator[QdrantStore]:
+        with running() as server, running_grpc(server) as grpc:
+            block = QdrantStoreConfig(uri=server.uri, prefer_grpc=True, grpc_port=grpc.port)
+            with QdrantStore(block) as store:
+                yield store
+            assert server.seen == []  # nothing went over HTTP
 
     def reopen(self, store: VectorStore) -> VectorStore:
         assert isinstance(store, QdrantStore)
@@ -109,6 +142,53 @@ if SERVER:
             store.optimize("main")
             return store
 
+    @pytest.mark.parametrize("quantization", ["none", "scalar", "binary", "product"])
+    def test_recall_at_10_of_each_quantization_with_its_graph(quantization: str) -> None:
+        rng = np.random.default_rng(17)
+        vectors = clustered(rng, 4000, 64, 40)
+        oversampling = None if quantization == "none" else 4.0
+        block = server_block(indexing_threshold_kb=100, quantization=quantization, oversampling=oversampling)
+        for store in on_server(block):
+            store.ensure_collection(CollectionSpec("main", 64))
+            store.upsert("main", [make_record(i, dense=vectors[i]) for i in range(len(vectors))])
+            store.optimize("main")
+            found = []
+            for query in clustered(rng, 50, 64, 40):
+                exact = {hit.id for hit in store.search_dense("main", query, 10, params=EXACT)}
+                found.append(len(exact & {hit.id for hit in store.search_dense("main", query, 10)}) / 10)
+            assert np.mean(found) >= 0.95
+
+    def test_iterating_5000_records_while_another_thread_writes() -> None:
+        for store in on_server(server_block()):
+            store.ensure_collection(CollectionSpec("main", 2))
+            store.upsert("main", [make_record(i, dim=2) for i in range(5000)])
+            ended = threading.Event()
+
+            def write(store: QdrantStore = store, ended: threading.Event = ended) -> None:
+                number = 10_000
+                while not ended.is_set():
+                    store.upsert("main", [make_record(number, dim=2)])
+                    store.delete("main", ids=[make_record(number - 5, dim=2).id])
+                    number += 1
+
+            writer = threading.Thread(target=write)
+            writer.start()
+            try:
+                seen = [hit.id for hit in store.iterate("main", batch_size=500)]
+            finally:
+                ended.set()
+                writer.join()
+            assert seen == sorted(set(seen))
+            assert {make_record(i, dim=2).id for i in range(5000)} <= set(seen)
+
+    def test_a_wrong_key_for_a_server_with_keys_is_named() -> None:
+        if not os.environ.get("RAGSTACK_TEST_QDRANT_API_KEY"):
+            return  # a server without keys takes any
+        with QdrantStore(server_block(api_key=SecretStr("wrong-key"))) as store:
+            with pytest.raises(StoreUnavailableError, match=r"store\.api_key") as caught:
+                store.health()
+            assert "wrong-key" not in str(caught.value)
+
 
 if SERVER and GRPC_PORT:
 
@@ -121,3 +201,39 @@ if SERVER and GRPC_PORT:
             assert isinstance(store, QdrantStore)
             store.close()
             return QdrantStore(store.block)
+
+
+if BINARY:
+
+    def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path: Path) -> None:
+        server = QdrantServer(tmp_path)
+        server.process.start()
+        try:
+            acknowledged: list[int] = []
+            with QdrantStore(QdrantStoreConfig(uri=server.uri, retries=50)) as store:
+                store.ensure_collection(SPEC)
+                failures: list[BaseException] = []
+
+                def write() -> None:
+                    try:
+                        for number in range(0, 2000, 10):
+                            store.upsert("main", [numbered(each) for each in range(number, number + 10)])
+                            acknowledged.append(number)
+                    except BaseException as error:
+                        failures.append(error)
+
+                writer = threading.Thread(target=write)
+                writer.start()
+                for so_far in (20, 80):
+                    while len(acknowledged) < so_far and writer.is_alive():
+                        time.sleep(0.01)
+                    before = list(acknowledged)
+                    server.process.kill()
+                    server.process.start()
+                    for number in before:
+                        assert store.count("main", Condition("integer", "in", tuple(range(number, number + 10)))) == 10
+                writer.join()
+                assert failures == []  # the writer waited for the server
+                assert store.count("main") == 2000
+        finally:
+            server.process.stop()

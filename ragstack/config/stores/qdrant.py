@@ -35,7 +35,11 @@ class QdrantStoreConfig(ConfigBlock):
         default=30.0, ge=0.1, description="Seconds that one request may take, attempts after a failure included."
     )
     retries: int = Field(
-        default=4, ge=0, le=20, description="Attempts after one that failed for a passing reason, at growing distances."
+        default=8,
+        ge=0,
+        le=100,
+        description="Attempts after one that failed for a passing reason, at growing distances; until the server has"
+        " answered once at most 2.",
     )
     prefer_grpc: bool = Field(default=False, description="Send requests over gRPC instead of HTTP.")
     grpc_port: int = Field(default=6334, ge=1, le=65535, description="Port of the server's gRPC interface.")
@@ -96,7 +100,7 @@ class QdrantStoreConfig(ConfigBlock):
         description="Estimated bytes of one request to write; the server's own limit is 32 MB unless it was changed.",
     )
     optimize_timeout_s: float = Field(
-        default=3600.0, gt=0, description="Seconds to wait until the server has built its indexes."
+        default=3600.0, gt=0, description="Seconds to wait until the server has built an index."
     )
 
     @field_validator("uri")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -44,7 +45,7 @@ def server() -> Iterator[FakeQdrant]:
 
 
 def open_store(uri: str, **settings: Any) -> QdrantStore:
-    return QdrantStore(QdrantStoreConfig.model_validate({"uri": uri, "timeout_s": 5.0, **settings}))
+    return QdrantStore(QdrantStoreConfig.model_validate({"uri": uri, "timeout_s": 5.0, "retries": 4, **settings}))
 
 
 @pytest.fixture
@@ -81,11 +82,11 @@ def test_a_collection_whose_creation_was_not_answered_is_there(server: FakeQdran
 
 def test_it_waits_as_long_as_the_server_asks(server: FakeQdrant, store: QdrantStore) -> None:
     pauses: list[float] = []
-    requests = Requests(HERE, 5.0, 3, Deadline(), sleep=pauses.append)
+    requests = Requests(HERE, 5.0, Deadline(), sleep=pauses.append)
     for status in (429, 503):
         server.faults = [Fault("/points/count", status=status, headers={"Retry-After": "2"})]
         client = store._client
-        assert requests.send(lambda client=client: client.count("ragstack.main"), "count", "main").count == 0  # type: ignore[misc]
+        assert requests.send(partial(client.count, "ragstack.main"), "count", "main", retries=3).count == 0
     assert pauses == [2.0, 2.0]
 
 
@@ -114,6 +115,20 @@ def test_a_server_that_hangs_is_given_up_in_time(server: FakeQdrant) -> None:
             store.count("main")
         assert time.monotonic() - began < 2.5
     assert server.uri in str(caught.value)
+
+
+def test_a_server_that_restarts_is_waited_for() -> None:
+    server = FakeQdrant()
+    with open_store(server.uri, retries=20, timeout_s=20.0) as store:
+        store.ensure_collection(CollectionSpec("main", 4))
+        server.stop()
+        back = threading.Timer(0.7, server.start)
+        back.start()
+        for number in range(5):
+            store.upsert("main", [make_record(number, dim=4)])
+        back.join()
+        assert store.count("main") == 5
+    server.close()
 
 
 # Settings that are wrong
@@ -282,7 +297,7 @@ def test_every_exception_of_the_driver_becomes_one_of_ours(error: Exception) -> 
         raise error
 
     with pytest.raises(RagstackError) as caught:
-        Requests(HERE, 1.0, 1, Deadline(), sleep=lambda _: None).send(request, "search", "main")
+        Requests(HERE, 1.0, Deadline(), sleep=lambda _: None).send(request, "search", "main", retries=1)
     assert caught.value.__cause__ is error
 
 
