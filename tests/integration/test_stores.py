@@ -18,7 +18,7 @@ from tests.servers import qdrant_fake
 from tests.servers.milvus import MILVUS_SERVER_WANTED, TOKEN, running_server
 from tests.servers.weaviate import weaviate_server
 
-# The standalone Milvus of 2023 ends itself when it gets too little of the processor for a while, so it is run on demand.
+# The standalone Milvus of 2023 ends itself when it is starved of processor time, so it is run on demand.
 STORES = ("milvus-lite", "qdrant", "weaviate", *(["milvus-server"] if MILVUS_SERVER_WANTED else []))
 FAULTS = ("staged", "archived", "published", "purged-chunks", "activated")
 
