@@ -14,7 +14,6 @@ where the server returned all records that share a word with the query, the resu
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,7 +40,7 @@ def decode_sparse(text: str) -> SparseVector:
     """The inverse of :func:`encode_sparse`; ValueError for anything else."""
     try:
         data = base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise ValueError(f"a stored sparse vector is not base64: {error}") from error
     if len(data) % 8:
         raise ValueError(f"a stored sparse vector has {len(data)} bytes")
