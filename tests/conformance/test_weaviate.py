@@ -153,10 +153,12 @@ def test_sparse_candidates_hold_the_true_best(store: WeaviateStore) -> None:
     store.upsert("main", [Record(record_id(i), np.ones(2, np.float32), v, {}) for i, v in enumerate(vectors)])
     frequency = np.bincount(np.concatenate([v.indices for v in vectors]), minlength=VOCABULARY)
     recalls = []
-    for _ in range(20):
+    for number in range(20):
         terms = bm25_like(rng, 6).indices
         idf = np.log(1 + (len(vectors) - frequency[terms] + 0.5) / (frequency[terms] + 0.5))
-        query = SparseVector(terms, idf.astype(np.float32))
+        # Half of the queries have the weights that ragstack gives them, half have any.
+        weights = idf if number % 2 else rng.uniform(0.1, 3.0, len(terms))
+        query = SparseVector(terms, weights.astype(np.float32))
         scores = dot_products(query, vectors)
         ranked = sorted((-float(score), record_id(i)) for i, score in enumerate(scores) if score > 0)[:100]
         hits = store.search_sparse("main", query, 100)
@@ -164,7 +166,8 @@ def test_sparse_candidates_hold_the_true_best(store: WeaviateStore) -> None:
             record_id(i): float(score) for i, score in enumerate(scores)
         }.items()
         recalls.append(len({id_ for _, id_ in ranked} & {hit.id for hit in hits}) / len(ranked))
-    assert np.mean(recalls) >= 0.98
+    assert np.mean(recalls[1::2]) >= 0.98
+    assert np.mean(recalls[::2]) >= 0.95
 
 
 VOCABULARY = 2000

@@ -29,6 +29,7 @@ from ragstack.adapters.weaviate_sparse import (
     decode_sparse,
     dot_products,
     encode_sparse,
+    fitting_repeats,
     words_of_query,
     words_of_record,
 )
@@ -205,6 +206,27 @@ def test_a_positive_dot_product_shares_a_word(query: dict[int, float], stored: d
     if any(query[i] * weight > 0 for i, weight in stored.items() if i in query):
         asked = set(words_of_query(make_sparse(query)).split())
         assert asked & set(words_of_record(make_sparse(stored)).split())
+
+
+def test_words_are_repeated_so_that_the_servers_scores_go_with_the_dot_products() -> None:
+    rng = np.random.default_rng(2)
+    idf = np.array([1.0, 2.0, 4.0])
+    stored = [make_sparse({i: float(w) for i, w in enumerate(rng.uniform(0.2, 3.0, 3))}) for _ in range(50)]
+
+    def server(repeats: list[int]) -> list[float]:
+        shares = [np.rint(v.values * 6) / (np.rint(v.values * 6) + 1000.0) for v in stored]
+        return [float(np.float32((idf * repeats * share).sum())) for share in shares]
+
+    once = server([1, 1, 1])
+    assert fitting_repeats(make_sparse({0: 0.5, 1: 1.0, 2: 2.0}), stored, once) is None
+    even = fitting_repeats(make_sparse({0: 1.0, 1: 1.0, 2: 1.0}), stored, once)
+    assert even is not None
+    assert even.tolist() == [16, 8, 4]
+    assert words_of_query(make_sparse({0: 1.0, 9: -1.0}), np.array([2, 1])) == "p0 p0 n9"
+    unseen = fitting_repeats(make_sparse({0: 1.0, 2: 1.0, 7: 1.0}), stored, server([1, 0, 1]))
+    assert unseen is not None
+    assert unseen.tolist() == [16, 4, 1]
+    assert fitting_repeats(make_sparse({7: 1.0}), stored, [0.0] * 50) is None
 
 
 # Tenants
