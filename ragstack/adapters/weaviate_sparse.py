@@ -28,7 +28,7 @@ BM25_B = 1e-6
 REPEATS_PER_UNIT = 6
 """Repetitions of a word for a weight of 1."""
 _MAX_REPEATS = 48
-_MAX_QUERY_REPEATS = 16
+_MAX_QUERY_REPEATS = 64
 _EVEN = 0.75
 """Weights of which none is below this share of the largest, by idf, are asked for once each."""
 
@@ -88,13 +88,18 @@ def fitting_repeats(
     The server does not tell the idf of a word. But ``scores`` are what it gave to ``stored`` when each word was
     asked for once: sums of idf x a known share of each word, which are solved for the idf here.
     """
+    rows = np.repeat(np.arange(len(stored)), [len(vector) for vector in stored])
+    entries = SparseVector(
+        np.concatenate([vector.indices for vector in stored]), np.concatenate([vector.values for vector in stored])
+    )
+    at = np.minimum(np.searchsorted(query.indices, entries.indices), len(query) - 1)
+    same = (query.indices[at] == entries.indices) & (query.values[at] * entries.values > 0)
+    counts = _repeats(entries)[same]
     shares = np.zeros((len(stored), len(query)))
-    for row, vector in enumerate(stored):
-        at = np.minimum(np.searchsorted(query.indices, vector.indices), len(query) - 1)
-        same = (query.indices[at] == vector.indices) & (query.values[at] * vector.values > 0)
-        repeats = _repeats(vector)[same]
-        shares[row, at[same]] = repeats / (repeats + BM25_K1)
-    idf = np.linalg.lstsq(shares, np.asarray(scores, dtype=np.float64), rcond=None)[0]
+    shares[rows[same], at[same]] = counts / (counts + BM25_K1) * BM25_K1
+    # The normal equations are as many as words: a small system, solved without the threads of a large one.
+    given = np.asarray(scores, dtype=np.float64) * BM25_K1
+    idf = np.linalg.lstsq(shares.T @ shares, shares.T @ given, rcond=None)[0]
     known = shares.any(axis=0) & (idf > 0)
     if not known.any():
         return None

@@ -221,11 +221,11 @@ def test_words_are_repeated_so_that_the_servers_scores_go_with_the_dot_products(
     assert fitting_repeats(make_sparse({0: 0.5, 1: 1.0, 2: 2.0}), stored, once) is None
     even = fitting_repeats(make_sparse({0: 1.0, 1: 1.0, 2: 1.0}), stored, once)
     assert even is not None
-    assert even.tolist() == [16, 8, 4]
+    assert even.tolist() == [64, 32, 16]
     assert words_of_query(make_sparse({0: 1.0, 9: -1.0}), np.array([2, 1])) == "p0 p0 n9"
     unseen = fitting_repeats(make_sparse({0: 1.0, 2: 1.0, 7: 1.0}), stored, server([1, 0, 1]))
     assert unseen is not None
-    assert unseen.tolist() == [16, 4, 1]
+    assert unseen.tolist() == [64, 16, 1]
     assert fitting_repeats(make_sparse({7: 1.0}), stored, [0.0] * 50) is None
 
 
