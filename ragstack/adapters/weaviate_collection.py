@@ -27,7 +27,7 @@ from ragstack.adapters.weaviate_records import (
     to_record,
 )
 from ragstack.adapters.weaviate_schema import StoredSpec
-from ragstack.adapters.weaviate_sparse import decode_sparse, dot_products, words_of_query
+from ragstack.adapters.weaviate_sparse import decode_sparse, dot_products, fitting_repeats, words_of_query
 from ragstack.errors import CapabilityError, InputError
 from ragstack.filters import And, Condition, Filter, Scalar
 from ragstack.types import Float32Array, SparseVector
@@ -117,6 +117,8 @@ class OpenCollection:
     def by_terms(self, part: Part, vector: SparseVector, top_k: int, filter: Compiled) -> list[Hit]:
         """Candidates by BM25 with their dot products, those above 0.
 
+        Where there are more than were asked for, and the query's weights are not the idf of its terms, they are
+        asked for again with words repeated as it takes.
         More are asked for while a candidate that was left out might, by the server's score, belong to the
         ``top_k``; a tie at the cut is such a case.
         """
@@ -124,6 +126,7 @@ class OpenCollection:
         if not words:
             return []
         limit = min(max(4 * top_k, _LEAST_CANDIDATES), self.max_results)
+        fitted = False
         while True:
             found = part.query.bm25(
                 words,
@@ -133,7 +136,14 @@ class OpenCollection:
                 return_metadata=MetadataQuery(score=True),
                 return_properties=[PAYLOAD, SPARSE],
             ).objects
-            scores = dot_products(vector, [decode_sparse(o.properties[SPARSE]) for o in found])
+            stored = [decode_sparse(o.properties[SPARSE]) for o in found]
+            if len(found) == limit and not fitted:
+                fitted = True
+                repeats = fitting_repeats(vector, stored, [o.metadata.score for o in found])
+                if repeats is not None:
+                    words = words_of_query(vector, repeats)
+                    continue
+            scores = dot_products(vector, stored)
             ranked = sorted(
                 (-float(score), str(o.uuid), o) for score, o in zip(scores, found, strict=True) if score > 0
             )

@@ -94,6 +94,11 @@ def translated(error: BaseException, action: str, collection: str | None, connec
             f"could not {what}: a message is larger than {where} or this client takes: {said}.",
             hint="Ask for fewer hits, store smaller payloads, or raise GRPC_MAX_MESSAGE_SIZE on the server.",
         )
+    if "QUERY_MAXIMUM_RESULTS" in said:
+        return CapabilityError(
+            f"could not {what}: {where} returns fewer hits than it was asked for: {said}.",
+            hint="Set store.max_results to the server's QUERY_MAXIMUM_RESULTS.",
+        )
     return StoreError(
         f"could not {what}: {where} answered: {said}.", hint="The server's log says more; check its disk and memory."
     )

@@ -108,6 +108,10 @@ class TestWeaviateGraph(SearchConformance):
 class TestWeaviateFlat(SearchConformance):
     """Every vector is scanned."""
 
+    # Filters do not depend on the vectors' index; the two classes above try them.
+    test_filters_mean_what_the_grammar_says = None
+    test_filters_over_any_payloads = None
+
     @pytest.fixture
     def store(self, server: WeaviateServer) -> Iterator[WeaviateStore]:
         yield from opened(block_for(server, index=WeaviateFlat()))
@@ -145,14 +149,16 @@ def test_sparse_candidates_hold_the_true_best(store: WeaviateStore) -> None:
     """BM25-like vectors, more matches than candidates are asked for."""
     rng = np.random.default_rng(23)
     store.ensure_collection(CollectionSpec("main", 2))
-    vectors = [bm25_like(rng, 40) for _ in range(3000)]
+    vectors = [bm25_like(rng, 40) for _ in range(2000)]
     store.upsert("main", [Record(record_id(i), np.ones(2, np.float32), v, {}) for i, v in enumerate(vectors)])
     frequency = np.bincount(np.concatenate([v.indices for v in vectors]), minlength=VOCABULARY)
     recalls = []
-    for _ in range(20):
+    for number in range(20):
         terms = bm25_like(rng, 6).indices
         idf = np.log(1 + (len(vectors) - frequency[terms] + 0.5) / (frequency[terms] + 0.5))
-        query = SparseVector(terms, idf.astype(np.float32))
+        # Half of the queries have the weights that ragstack gives them, half have any.
+        weights = idf if number % 2 else rng.uniform(0.1, 3.0, len(terms))
+        query = SparseVector(terms, weights.astype(np.float32))
         scores = dot_products(query, vectors)
         ranked = sorted((-float(score), record_id(i)) for i, score in enumerate(scores) if score > 0)[:100]
         hits = store.search_sparse("main", query, 100)
@@ -160,7 +166,8 @@ def test_sparse_candidates_hold_the_true_best(store: WeaviateStore) -> None:
             record_id(i): float(score) for i, score in enumerate(scores)
         }.items()
         recalls.append(len({id_ for _, id_ in ranked} & {hit.id for hit in hits}) / len(ranked))
-    assert np.mean(recalls) >= 0.98
+    assert np.mean(recalls[1::2]) >= 0.98
+    assert np.mean(recalls[::2]) >= 0.95
 
 
 VOCABULARY = 2000
@@ -217,6 +224,10 @@ def test_a_filter_that_leaves_more_than_one_answer_holds(server: WeaviateServer)
             assert seen == sorted(record_id(i) for i in range(1, 500, 2))
         with pytest.raises(CapabilityError, match="100"):
             store.search_dense("main", make_record(1).dense, 101)
+    for store in opened(block_for(server, max_results=20_000)):
+        fill(store)
+        with pytest.raises(CapabilityError, match="max_results"):
+            store.search_dense("main", make_record(1).dense, 15_000)
 
 
 def test_a_refused_record_is_named_and_the_others_are_stored(store: WeaviateStore) -> None:
@@ -432,7 +443,7 @@ class TestTheServer:
             assert store.count("main") == 250
 
     def test_nothing_acknowledged_is_lost_when_the_server_is_killed(self, keyed: WeaviateServer) -> None:
-        block = WeaviateStoreConfig(uri=keyed.url, grpc_port=keyed.grpc_port, api_key=KEY)
+        block = WeaviateStoreConfig(uri=keyed.url, grpc_port=keyed.grpc_port, api_key=KEY, max_results=1000)
         written: list[str] = []
         stop, enough = threading.Event(), threading.Event()
 
@@ -456,6 +467,9 @@ class TestTheServer:
             assert enough.wait(60)
             keyed.kill()
             before = list(written)
+            late = WeaviateStore(block.model_copy(update={"timeout_s": 1.0}))
+            with late, pytest.raises(StoreUnavailableError, match=keyed.url):
+                late.count("main")
             keyed.start()
             stop.set()
             writer.join()
@@ -467,9 +481,3 @@ class TestTheServer:
                 assert store.search_dense("main", found[id_].dense, 1)[0].id == id_
             hits = store.search_sparse("main", make_sparse({7: 1.0}), 1000)
             assert {hit.id for hit in hits} >= {id_ for id_ in written if 7 in found[id_].sparse.indices}
-            keyed.kill()
-            late = WeaviateStore(block.model_copy(update={"timeout_s": 1.0}))
-            with late, pytest.raises(StoreUnavailableError, match=keyed.url):
-                late.count("main")
-            keyed.start()
-            assert store.count("main") >= len(written)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Discriminator, Field, SecretStr, Tag, field_validator, model_validator
 
 from ragstack.config.block import ConfigBlock, contradiction
 
@@ -54,8 +54,22 @@ class WeaviateRq(ConfigBlock):
     )
 
 
+def _by_type(default: str) -> Discriminator:
+    """Choose a union's member by ``type``, which may be left out for the default."""
+
+    def type_(value: Any) -> Any:
+        return value.get("type", default) if isinstance(value, dict) else getattr(value, "type", None)
+
+    return Discriminator(type_)
+
+
 WeaviateQuantizer: TypeAlias = Annotated[
-    NoWeaviateQuantizer | WeaviatePq | WeaviateBq | WeaviateSq | WeaviateRq, Field(discriminator="type")
+    Annotated[NoWeaviateQuantizer, Tag("none")]
+    | Annotated[WeaviatePq, Tag("pq")]
+    | Annotated[WeaviateBq, Tag("bq")]
+    | Annotated[WeaviateSq, Tag("sq")]
+    | Annotated[WeaviateRq, Tag("rq")],
+    _by_type("none"),
 ]
 
 
@@ -95,7 +109,12 @@ class WeaviateDynamic(ConfigBlock):
     hnsw: WeaviateHnsw = Field(default=WeaviateHnsw(), description="The graph.")
 
 
-WeaviateIndex: TypeAlias = Annotated[WeaviateHnsw | WeaviateFlat | WeaviateDynamic, Field(discriminator="type")]
+WeaviateIndex: TypeAlias = Annotated[
+    Annotated[WeaviateHnsw, Tag("hnsw")]
+    | Annotated[WeaviateFlat, Tag("flat")]
+    | Annotated[WeaviateDynamic, Tag("dynamic")],
+    _by_type("hnsw"),
+]
 
 
 class WeaviateStoreConfig(ConfigBlock):
