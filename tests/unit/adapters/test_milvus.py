@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,14 +15,22 @@ from pymilvus import exceptions as driver
 
 from ragstack.adapters.base import SearchParams
 from ragstack.adapters.checks import is_name
+from ragstack.adapters.milvus import MilvusStore
 from ragstack.adapters.milvus_errors import Place, driver_errors, translated
 from ragstack.adapters.milvus_filters import code, compile_filter, field_keys
 from ragstack.adapters.milvus_records import Layout, batches, payload_of, to_record, to_row
 from ragstack.adapters.milvus_schema import index_params, own_name, search_params, stored_name, version_tuple
 from ragstack.config.stores.milvus import MilvusStoreConfig
-from ragstack.errors import CapabilityError, CollectionError, InputError, StoreError, StoreUnavailableError
+from ragstack.errors import (
+    CapabilityError,
+    CollectionError,
+    InputError,
+    PartialWriteError,
+    StoreError,
+    StoreUnavailableError,
+)
 from ragstack.filters import Filter, bind_filter
-from ragstack.testing.store_cases import DIM, FIELDS, VALUES, filters, make_record
+from ragstack.testing.store_cases import DIM, FIELDS, SPEC, VALUES, filters, make_record
 
 PLACE = Place("http://milvus.example:19530", "root:secret")
 INDEXES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
@@ -185,3 +194,22 @@ def test_a_missing_collection_and_other_errors() -> None:
     assert isinstance(translated(ValueError("x"), "search", "main", PLACE), StoreError)
     with pytest.raises(InputError), driver_errors("search", "main", PLACE):
         raise InputError("ours passes")
+
+
+def test_a_refusal_after_the_first_group_is_reported_by_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ragstack.adapters.milvus._ROWS_PER_WRITE", 2)
+    with MilvusStore(MilvusStoreConfig(uri=str(tmp_path / "store.db"))) as store:
+        store.ensure_collection(SPEC)
+        real = store._connection.call
+
+        def refusing(action: str, collection: str, request: Any, stored: str = "") -> Any:
+            if action == "write to" and store.count("main") == 2:
+                with driver_errors(action, collection, PLACE):
+                    raise driver.MilvusException(9, "disk quota exhausted")
+            return real(action, collection, request, stored)
+
+        monkeypatch.setattr(store._connection, "call", refusing)
+        with pytest.raises(PartialWriteError, match="2 of 5") as raised:
+            store.upsert("main", [make_record(number) for number in range(5)])
+        assert raised.value.failed.keys() == {make_record(number).id for number in (2, 3, 4)}
+        assert "disk quota" in next(iter(raised.value.failed.values()))
