@@ -72,6 +72,8 @@ def translated(error: Exception, action: str, collection: str, place: Place) -> 
     what = f"could not {action} {f'the collection {collection!r} of ' if collection else ''}Milvus at {place.address}"
     status = _status(error)
     lowered = text.lower()
+    if isinstance(error, driver.MilvusException) and "fail connecting" in lowered:
+        status = _first_status(error)  # the driver says the same for a refused token and for a server that is down
     if status in _REFUSED_STATUS or any(part in lowered for part in _REFUSED_TEXTS):
         return StoreUnavailableError(
             f"{what}: it refuses the credentials ({text}).", hint="Check store.token and the rights of its user."
@@ -146,6 +148,18 @@ def _status(error: Exception) -> Any:
         return error.code if isinstance(error.code, grpc.StatusCode) else None
     code = getattr(error, "code", None)
     return code() if isinstance(error, grpc.RpcError) and callable(code) else None
+
+
+def _first_status(error: Exception) -> Any:
+    """The gRPC status of what the error was raised from, if any; the driver makes rings of causes."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        if isinstance(cause, grpc.RpcError) and isinstance(cause, Exception):
+            return _status(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _text(error: Exception) -> str:

@@ -103,8 +103,7 @@ def derived_keys(payload: Payload, id_: str, layout: Layout, *, negative: bool) 
         codes = [code(key.type, member) for member in members]
         if key.is_tenant:
             tenant = codes[0]
-        else:
-            terms.update(f"{key.key}={one}" for one in codes)
+        terms.update(f"{key.key}={one}" for one in codes)
         if key.type in ("integer", "float", "datetime"):
             bounds[f"{key.key}a"], bounds[f"{key.key}z"] = min(codes), max(codes)
     if len(terms) > MAX_TERMS or 50 * len(bounds) > MAX_BOUNDS_BYTES:

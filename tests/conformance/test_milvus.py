@@ -255,7 +255,7 @@ for number in range(10_000):
     with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         written = [int(next(process.stdout)) for _ in range(60)]
-        with pytest.raises(StoreLockedError, match=f"pid {process.pid}"):
+        with pytest.raises(StoreLockedError, match=f"process {process.pid} "):
             MilvusStore(MilvusStoreConfig(uri=path, timeout_s=0.2))
         process.kill()
         written += [int(line) for line in process.stdout]
