@@ -38,7 +38,7 @@ def main():
     if os.environ.get("CI") and not run("servers", [python, str(ROOT / "scripts" / "fetch_servers.py")]):
         failed.append("servers")
     # pytest comes last, so that its closing line is what stands at the end. A file's tests share what they set up.
-    everything = ["-n", "auto", "--dist", "loadfile"]
+    everything = ["-n", "3", "--dist", "loadfile"]
     if not run("pytest", [python, "-m", "pytest", *(sys.argv[1:] or everything)]):
         failed.append("pytest")
     if failed:

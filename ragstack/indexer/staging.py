@@ -214,6 +214,8 @@ class Stager:
             self._ledger.set_group_open(self._generation, True)
             self._is_open = True
             fault_point("opened")
+            # Who read the ledger before that searches without a filter and would see what is staged now.
+            self._pins.wait_for_unfiltered(self._generation, LONGEST_QUERY_S)
 
     def _subtract_replaced(
         self, source_ids: Iterable[str], frequencies: dict[int, Counter[int]]

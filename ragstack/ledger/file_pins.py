@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ragstack.errors import IndexLockedError
+from ragstack.ledger.pins import UNREAD, Pin
 from ragstack.ledger.snapshot import Snapshot
 from ragstack.process_lock import hold_lock
 
@@ -16,8 +17,6 @@ _POLL_SECONDS = 0.02
 _READER_TIMEOUT_S = 5.0
 _OLD_SECONDS = 3600.0
 _SUFFIX = ".pin"
-_Key = tuple[int, int]
-_ANY: _Key = (0, -1)
 
 
 class FilePins:
@@ -36,17 +35,18 @@ class FilePins:
         """See :class:`ragstack.ledger.pins.Pins`."""
         self._folder.mkdir(exist_ok=True)
         with ExitStack() as first, ExitStack() as second:
-            first.enter_context(self._held(_ANY))
+            first.enter_context(self._held(UNREAD))
 
             def hold(snapshot: Snapshot) -> None:
-                second.enter_context(self._held((snapshot.generation, snapshot.committed_seq)))
+                second.enter_context(self._held(Pin.of(snapshot)))
                 first.close()
 
             yield hold
 
     @contextmanager
-    def _held(self, key: _Key) -> Iterator[None]:
-        path = self._folder / f"{key[0]}_{key[1]}_{uuid.uuid4().hex}{_SUFFIX}"
+    def _held(self, pin: Pin) -> Iterator[None]:
+        name = f"{pin.generation}_{pin.committed_seq}_{int(pin.filtered)}_{uuid.uuid4().hex}{_SUFFIX}"
+        path = self._folder / name
         try:
             # A writer may be looking whether it is held just now.
             with hold_lock(path, _READER_TIMEOUT_S, "the snapshot"):
@@ -56,24 +56,30 @@ class FilePins:
 
     def wait_for_readers(self, generation: int, committed_seq: int, timeout_s: float) -> bool:
         """See :class:`ragstack.ledger.pins.Pins`."""
+        return self._wait(lambda pin: pin.is_older(generation, committed_seq), timeout_s)
+
+    def wait_for_unfiltered(self, generation: int, timeout_s: float) -> bool:
+        """See :class:`ragstack.ledger.pins.Pins`."""
+        return self._wait(lambda pin: pin.sees_staged(generation), timeout_s)
+
+    def _wait(self, blocks: Callable[[Pin], bool], timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
-        wanted = (generation, committed_seq)
-        # Who begins from here on reads a ledger in which the wanted snapshot is published.
-        beginners = {path for path, key in self._pinned() if key == _ANY}
+        # Who begins from here on reads a ledger that tells of the change.
+        unread = {path for path, pin in self._pinned() if pin == UNREAD}
         while any(
-            self._is_held(path) for path, key in self._pinned() if (path in beginners if key == _ANY else key < wanted)
+            self._is_held(path) for path, pin in self._pinned() if (path in unread if pin == UNREAD else blocks(pin))
         ):
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_POLL_SECONDS)
         return True
 
-    def _pinned(self) -> list[tuple[Path, _Key]]:
+    def _pinned(self) -> list[tuple[Path, Pin]]:
         found = []
         for path in self._folder.glob(f"*{_SUFFIX}"):
             with suppress(ValueError):  # not a name of ours
-                generation, seq, _ = path.stem.split("_")
-                found.append((path, (int(generation), int(seq))))
+                generation, seq, filtered, _ = path.stem.split("_")
+                found.append((path, Pin(int(generation), int(seq), filtered == "1")))
         return found
 
     def _is_held(self, path: Path) -> bool:

@@ -97,3 +97,44 @@ def test_each_source_is_seen_whole_in_one_version(change: str, idx: Index, tmp_p
                 assert starts == whole[generation, source_id, source_version], "the version whole"
     final: Any = idx.content()
     assert final["superseded"] == []
+
+
+def test_nothing_is_staged_under_a_query_that_read_the_ledger_before(
+    idx: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a query searches without a filter, as nothing was pending; staged chunks would be seen beside old ones."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    idx.config = {**idx.config, "retrieval": {"min_relevance": 0.0}}
+    write_version(corpus, 0, 0)
+    idx.run(corpus)
+    store = idx.store()
+    shared = SharedIndex(store)
+    engine = QueryEngine(idx.loaded().config, idx.state_dir, shared)
+    has_read, may_search = threading.Event(), threading.Event()
+    embed = engine._embed
+
+    def slowly(*arguments: Any) -> Any:
+        found = embed(*arguments)
+        has_read.set()
+        assert may_search.wait(60)
+        return found
+
+    monkeypatch.setattr(engine, "_embed", slowly)
+    chains: list[Any] = []
+    reader = threading.Thread(target=lambda: chains.append(engine.query(QueryRequest("pump", with_answer=False))))
+    reader.start()
+    assert has_read.wait(60)
+    write_version(corpus, 0, 1)
+    writer = threading.Thread(
+        target=lambda: index(idx.loaded(), idx.state_dir, IndexRequest([str(corpus)]), shared=shared)
+    )
+    writer.start()
+    writer.join(1.5)
+    may_search.set()
+    reader.join(60)
+    writer.join(60)
+    engine.close()
+    store.close()
+    assert len({candidate.source_version for candidate in chains[0].candidates}) == 1
+    assert len(chains[0].candidates) == 3, "the old version, whole"

@@ -8,12 +8,35 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from ragstack.ledger.file_pins import FilePins
+from ragstack.ledger.pins import Pins, SnapshotPins
 from ragstack.ledger.snapshot import Snapshot
 
 
-def snapshot(generation: int, seq: int) -> Snapshot:
-    return Snapshot(generation, "f", {}, seq, False, 0, frozenset())
+def snapshot(generation: int, seq: int, *, group_open: bool = False) -> Snapshot:
+    return Snapshot(generation, "f", {}, seq, group_open, 0, frozenset())
+
+
+@pytest.fixture(params=["files", "process"])
+def any_pins(request: pytest.FixtureRequest, tmp_path: Path) -> Pins:
+    return FilePins(tmp_path / "pins") if request.param == "files" else SnapshotPins()
+
+
+def test_unfiltered_readers_are_waited_for_before_anything_is_staged(any_pins: Pins) -> None:
+    assert any_pins.wait_for_unfiltered(1, 0)
+    with any_pins.reading() as hold:
+        assert not any_pins.wait_for_unfiltered(1, 0.1), "it may have read the ledger just before"
+        hold(snapshot(1, 4))
+        assert not any_pins.wait_for_unfiltered(1, 0.1)
+        assert any_pins.wait_for_unfiltered(2, 0), "another generation is another collection"
+        with any_pins.reading() as later:
+            later(snapshot(1, 4, group_open=True))
+            assert not any_pins.wait_for_unfiltered(1, 0.1)
+    with any_pins.reading() as hold:
+        hold(snapshot(1, 4, group_open=True))
+        assert any_pins.wait_for_unfiltered(1, 0)
 
 
 def test_older_snapshots_are_waited_for(tmp_path: Path) -> None:
