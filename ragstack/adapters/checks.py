@@ -10,7 +10,7 @@ import numpy as np
 
 from ragstack.adapters.base import CollectionSpec, Payload, Record
 from ragstack.errors import CapabilityError, CollectionError, InputError
-from ragstack.filters import FIELD_TYPES
+from ragstack.filters import FIELD_TYPES, Filter
 from ragstack.types import Float32Array, SparseVector
 
 _NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -122,3 +122,15 @@ def check_sparse(vector: SparseVector, where: str) -> None:
         raise InputError(f"{where}: the indices of the sparse vector are not sorted and unique.")
     if not np.isfinite(values).all():
         raise InputError(f"{where}: the sparse vector holds NaN or infinite values.")
+
+
+def check_batch_size(batch_size: int) -> None:
+    """InputError for pages of no records."""
+    if batch_size < 1:
+        raise InputError(f"batch_size must be 1 or more; got {batch_size}.")
+
+
+def check_ids_or_filter(ids: Sequence[str] | None, filter: Filter | None) -> None:
+    """InputError unless exactly one says what to delete."""
+    if (ids is None) == (filter is None):
+        raise InputError("delete takes either ids or a filter.", hint="Pass exactly one of the two.")

@@ -26,6 +26,8 @@ from ragstack.adapters import milvus_search as searching
 from ragstack.adapters import milvus_upkeep as upkeep
 from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
+    check_batch_size,
+    check_ids_or_filter,
     check_growth,
     check_ids,
     check_name,
@@ -218,8 +220,7 @@ class MilvusStore:
 
     def delete(self, collection: str, *, ids: Sequence[str] | None = None, filter: Filter | None = None) -> None:
         """See :class:`ragstack.adapters.base.VectorStore`; a filter is resolved to ids first."""
-        if (ids is None) == (filter is None):
-            raise InputError("delete takes either ids or a filter.", hint="Pass exactly one of the two.")
+        check_ids_or_filter(ids, filter)
         with self._write_lock(collection):
             opened = self._collection(collection)
             if ids is not None:
@@ -311,8 +312,7 @@ class MilvusStore:
 
     def iterate(self, collection: str, filter: Filter | None = None, *, batch_size: int = 1000) -> Iterator[Hit]:
         """See :class:`ragstack.adapters.base.VectorStore`."""
-        if batch_size < 1:
-            raise InputError(f"batch_size must be 1 or more; got {batch_size}.")
+        check_batch_size(batch_size)
         opened = self._collection(collection)
         expression = self._compiled(opened, filter)
         size = min(batch_size, _ROWS_PER_PAGE)

@@ -23,7 +23,8 @@ from ragstack.adapters.milvus_schema import (
     max_hits,
     search_params,
 )
-from ragstack.adapters.milvus_sparse import NEGATIVE_TERM, bound_error, dot, positive_weights
+from ragstack.adapters.sparse_dot import dot_products
+from ragstack.adapters.milvus_sparse import NEGATIVE_TERM, bound_error, positive_weights
 from ragstack.config.stores.milvus import MilvusIndexConfig
 from ragstack.errors import StoreUnavailableError
 from ragstack.types import Float32Array, SparseVector
@@ -94,7 +95,7 @@ def sparse(connection: Connection, opened: Collection, vector: SparseVector, top
     limit = min(top_k + 8, MAX_HITS)
     while positive:
         found = _search(connection, opened, SPARSE, positive, limit, expression, ["weights"], {"metric_type": "IP"})
-        scores = {str(hit["id"]): dot(vector, sparse_of(hit["entity"])) for hit in found}
+        scores = _scores(vector, [(hit["id"], hit["entity"]) for hit in found])
         if len(found) < limit:
             break
         best = sorted(scores.values(), reverse=True)[:top_k]
@@ -102,20 +103,24 @@ def sparse(connection: Connection, opened: Collection, vector: SparseVector, top
         if len(best) == top_k and best[-1] > bound + bound_error(vector, float(found[0]["distance"])):
             break
         if limit == MAX_HITS:
-            scores = {
-                str(row["id"]): dot(vector, sparse_of(row))
-                for rows in query_pages(connection, "search", opened, expression, ["id", "weights"], 1000)
-                for row in rows
-            }
+            scores = {}
+            for rows in query_pages(connection, "search", opened, expression, ["id", "weights"], 1000):
+                scores.update(_scores(vector, [(row["id"], row) for row in rows]))
             break
         limit = min(limit * 4, MAX_HITS)
     if (vector.values < 0).any():
         wanted = f'array_contains(terms, "{NEGATIVE_TERM}")'
         wanted = wanted if expression == EVERYTHING else f"({wanted} and {expression})"
         for rows in query_pages(connection, "search", opened, wanted, ["id", "weights"], 1000):
-            scores.update((str(row["id"]), dot(vector, sparse_of(row))) for row in rows)
+            scores.update(_scores(vector, [(row["id"], row) for row in rows]))
     ranked = sorted((-score, id_) for id_, score in scores.items() if score > 0)[:top_k]
     return _hits(connection, opened, [(id_, -score, {}) for score, id_ in ranked])
+
+
+def _scores(vector: SparseVector, found: Sequence[tuple[Any, Any]]) -> dict[str, float]:
+    """The true scores of pairs of an id and its row."""
+    scores = dot_products(vector, [sparse_of(row) for _, row in found]).tolist()
+    return {str(identity): score for (identity, _), score in zip(found, scores, strict=True)}
 
 
 def _search(

@@ -36,16 +36,6 @@ def positive_weights(vector: SparseVector) -> dict[int, float]:
     return weights
 
 
-def dot(query: SparseVector, stored: SparseVector) -> float:
-    """The dot product, summed in 64-bit floats in the order of the indices, rounded once to 32 bits."""
-    if len(query) == 0 or len(stored) == 0:
-        return 0.0
-    at = np.minimum(np.searchsorted(query.indices, stored.indices), len(query) - 1)
-    shared = query.indices[at] == stored.indices
-    products = stored.values[shared].astype(np.float64) * query.values[at[shared]].astype(np.float64)
-    return float(np.float32(products.sum()))
-
-
 def bound_error(query: SparseVector, bound: float) -> float:
     """By how much the engine's 32-bit sum may be below the true bound."""
     return 4 * float(np.finfo(np.float32).eps) * (len(query) + 2) * abs(bound)

@@ -27,6 +27,8 @@ from qdrant_client import models
 
 from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
+    check_batch_size,
+    check_ids_or_filter,
     check_ids,
     check_name,
     check_query,
@@ -145,8 +147,7 @@ class QdrantStore:
 
     def delete(self, collection: str, *, ids: Sequence[str] | None = None, filter: Filter | None = None) -> None:
         """See :class:`ragstack.adapters.base.VectorStore`."""
-        if (ids is None) == (filter is None):
-            raise InputError("delete takes either ids or a filter.", hint="Pass exactly one of the two.")
+        check_ids_or_filter(ids, filter)
         spec = self._spec(collection)
         if ids is not None:
             wanted = check_ids(ids)
@@ -227,8 +228,7 @@ class QdrantStore:
 
     def iterate(self, collection: str, filter: Filter | None = None, *, batch_size: int = 1000) -> Iterator[Hit]:
         """See :class:`ragstack.adapters.base.VectorStore`."""
-        if batch_size < 1:
-            raise InputError(f"batch_size must be 1 or more; got {batch_size}.")
+        check_batch_size(batch_size)
         return self._iterate(collection, self._compiled(self._spec(collection), filter), batch_size)
 
     def _iterate(self, collection: str, compiled: models.Filter | None, batch_size: int) -> Iterator[Hit]:

@@ -29,6 +29,8 @@ import qdrant_edge as qdrant
 from ragstack.adapters import qdrant_collection as on_disk
 from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
+    check_batch_size,
+    check_ids_or_filter,
     check_ids,
     check_name,
     check_query,
@@ -168,8 +170,7 @@ class QdrantEdgeStore:
 
     def delete(self, collection: str, *, ids: Sequence[str] | None = None, filter: Filter | None = None) -> None:
         """See :class:`ragstack.adapters.base.VectorStore`."""
-        if (ids is None) == (filter is None):
-            raise InputError("delete takes either ids or a filter.", hint="Pass exactly one of the two.")
+        check_ids_or_filter(ids, filter)
         opened = self._collection(collection)
         with opened.write_lock, self._errors("delete from", collection):
             if ids is not None:
@@ -288,8 +289,7 @@ class QdrantEdgeStore:
 
     def iterate(self, collection: str, filter: Filter | None = None, *, batch_size: int = 1000) -> Iterator[Hit]:
         """See :class:`ragstack.adapters.base.VectorStore`."""
-        if batch_size < 1:
-            raise InputError(f"batch_size must be 1 or more; got {batch_size}.")
+        check_batch_size(batch_size)
         opened = self._collection(collection)
         return self._iterate(opened, self._compiled(opened, filter), batch_size)
 

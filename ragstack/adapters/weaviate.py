@@ -26,6 +26,8 @@ from weaviate.classes.tenants import Tenant
 
 from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
+    check_batch_size,
+    check_ids_or_filter,
     check_growth,
     check_ids,
     check_name,
@@ -156,8 +158,7 @@ class WeaviateStore:
 
     def delete(self, collection: str, *, ids: Sequence[str] | None = None, filter: Filter | None = None) -> None:
         """See :class:`ragstack.adapters.base.VectorStore`."""
-        if (ids is None) == (filter is None):
-            raise InputError("delete takes either ids or a filter.", hint="Pass exactly one of the two.")
+        check_ids_or_filter(ids, filter)
         opened, compiled = self._bound(collection, filter)
         wanted = check_ids(ids) if ids is not None else []
         with self._errors("delete from", collection):
@@ -242,8 +243,7 @@ class WeaviateStore:
 
     def iterate(self, collection: str, filter: Filter | None = None, *, batch_size: int = 1000) -> Iterator[Hit]:
         """See :class:`ragstack.adapters.base.VectorStore`."""
-        if batch_size < 1:
-            raise InputError(f"batch_size must be 1 or more; got {batch_size}.")
+        check_batch_size(batch_size)
         opened, compiled = self._bound(collection, filter)
         with self._errors("read", collection):
             pages = opened.merged(opened.parts(filter), compiled, batch_size)

@@ -27,7 +27,8 @@ from ragstack.adapters.weaviate_records import (
     to_record,
 )
 from ragstack.adapters.weaviate_schema import StoredSpec
-from ragstack.adapters.weaviate_sparse import decode_sparse, dot_products, fitting_repeats, words_of_query
+from ragstack.adapters.sparse_dot import dot_products
+from ragstack.adapters.weaviate_sparse import decode_sparse, fitting_repeats, words_of_query
 from ragstack.errors import CapabilityError, InputError
 from ragstack.filters import And, Condition, Filter, Scalar
 from ragstack.types import Float32Array, SparseVector

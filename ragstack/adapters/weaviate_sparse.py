@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ragstack.types import Float32Array, SparseVector
+from ragstack.types import SparseVector
 
 BM25_K1 = 1000.0
 """Large against any repetition, so that a word's score grows evenly with it."""
@@ -109,16 +109,3 @@ def fitting_repeats(
     repeats = np.ones(len(query), dtype=np.int64)
     repeats[known] = np.clip(np.rint(wanted / wanted.max() * _MAX_QUERY_REPEATS), 1, _MAX_QUERY_REPEATS)
     return repeats
-
-
-def dot_products(query: SparseVector, stored: Sequence[SparseVector]) -> Float32Array:
-    """``(n,) float32`` dot products of the query with each vector, whatever their order and company."""
-    if not len(query) or not stored:
-        return np.zeros(len(stored), dtype=np.float32)
-    rows = np.repeat(np.arange(len(stored)), [len(vector) for vector in stored])
-    indices = np.concatenate([vector.indices for vector in stored])
-    values = np.concatenate([vector.values for vector in stored]).astype(np.float64)
-    at = np.minimum(np.searchsorted(query.indices, indices), len(query) - 1)
-    shared = query.indices[at] == indices
-    products = values[shared] * query.values[at[shared]].astype(np.float64)
-    return np.bincount(rows[shared], weights=products, minlength=len(stored)).astype(np.float32)

@@ -16,8 +16,10 @@ import numpy as np
 
 from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
+    check_batch_size,
     check_growth,
     check_ids,
+    check_ids_or_filter,
     check_name,
     check_query,
     check_record,
@@ -100,8 +102,7 @@ class MemoryStore:
 
     def delete(self, collection: str, *, ids: Sequence[str] | None = None, filter: Filter | None = None) -> None:
         """See :class:`ragstack.adapters.base.VectorStore`."""
-        if (ids is None) == (filter is None):
-            raise InputError("delete takes either ids or a filter.", hint="Pass exactly one of the two.")
+        check_ids_or_filter(ids, filter)
         with self._lock:
             kept = self._collection(collection)
             gone = [record.id for record in self._matching(kept, filter)] if ids is None else check_ids(ids)
@@ -173,8 +174,7 @@ class MemoryStore:
 
     def iterate(self, collection: str, filter: Filter | None = None, *, batch_size: int = 1000) -> Iterator[Hit]:
         """See :class:`ragstack.adapters.base.VectorStore`."""
-        if batch_size < 1:
-            raise InputError(f"batch_size must be 1 or more; got {batch_size}.")
+        check_batch_size(batch_size)
         with self._lock:
             found = self._matching(self._collection(collection), filter)
         return iter(_best([(0.0, record) for record in found], len(found)))

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from ragstack.adapters.base import CollectionSpec, Hit, SearchParams, VectorStore
 from ragstack.adapters.milvus import MilvusStore
-from ragstack.adapters.milvus_sparse import dot
+from ragstack.adapters.sparse_dot import dot_products
 from ragstack.config.stores.milvus import MilvusStoreConfig
 from ragstack.errors import (
     CapabilityError,
@@ -100,7 +100,7 @@ class WithSparseReference(MilvusStore):
             raise refused.value
         payloads = {hit.id: hit.payload for hit in self.iterate(collection, filter)}
         records = self.fetch(collection, list(payloads))
-        scores = {id_: dot(vector, record.sparse) for id_, record in records.items()}
+        scores = {id_: float(dot_products(vector, [record.sparse])[0]) for id_, record in records.items()}
         ranked = sorted((-score, id_) for id_, score in scores.items() if score > 0)[:top_k]
         return [Hit(id_, -score, payloads[id_]) for score, id_ in ranked]
 
@@ -243,6 +243,7 @@ def test_nothing_acknowledged_is_lost_when_a_process_with_a_lite_file_is_killed(
     program = """
 import sys
 from ragstack.adapters.milvus import MilvusStore
+from ragstack.adapters.sparse_dot import dot_products
 from ragstack.config.stores.milvus import MilvusStoreConfig
 from ragstack.testing.store_cases import SPEC, make_record
 store = MilvusStore(MilvusStoreConfig(uri=sys.argv[1]))
@@ -338,7 +339,7 @@ def test_negative_weights_and_the_last_index(tmp_path: Path) -> None:
         for query in ({1: 1.0, 2: -1.0, 3: 0.5}, {4: -1.0}, {last: 1.0}, {last - 2: -1.0, last - 1: 1.0}, {7: 1.0}):
             expected = []
             for i, vector in enumerate(vectors):
-                score = dot(make_sparse(query), make_sparse(vector))
+                score = float(dot_products(make_sparse(query), [make_sparse(vector)])[0])
                 expected += [(-score, record_id(i))] if score > 0 else []
             for top_k in (1, 3, 200):
                 hits = store.search_sparse("main", make_sparse(query), top_k)

@@ -13,10 +13,10 @@ import pytest
 
 from ragstack.adapters import weaviate_growth
 from ragstack.adapters.base import CollectionSpec, Record, SearchParams, VectorStore
+from ragstack.adapters.sparse_dot import dot_products
 from ragstack.adapters.weaviate import WeaviateStore
 from ragstack.adapters.weaviate_records import to_object
 from ragstack.adapters.weaviate_schema import class_name
-from ragstack.adapters.weaviate_sparse import dot_products
 from ragstack.adapters.weaviate_writes import write
 from ragstack.config.stores.weaviate import (
     WeaviateBq,

@@ -27,13 +27,13 @@ from ragstack.adapters.weaviate_records import PARTITIONS, part_mark, partition,
 from ragstack.adapters.weaviate_schema import class_name, collection_name, creation, describe, describe_field, read_spec
 from ragstack.adapters.weaviate_sparse import (
     decode_sparse,
-    dot_products,
     encode_sparse,
     fitting_repeats,
     words_of_query,
     words_of_record,
 )
 from ragstack.adapters.weaviate_writes import batches, patiently
+from ragstack.adapters.sparse_dot import dot_products
 from ragstack.config.stores.weaviate import WeaviateStoreConfig
 from ragstack.errors import CapabilityError, CollectionError, InputError, StoreError, StoreUnavailableError
 from ragstack.filters import bind_filter, parse_filter, typed_value
