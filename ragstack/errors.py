@@ -18,6 +18,7 @@
     │   │   └── StoreLockedError       held by another process; an IndexLockedError too, so exit status 2
     │   ├── CollectionError            missing, or of another dimension or metric
     │   └── CapabilityError            the store can't do what was asked
+    ├── GenerationError                the language model cannot be reached, is slow or gave an error
     ├── CitationError                  a citation or chain that does not hold
     └── InterruptedRunError            stopped by the user at a consistent point; exit status 130
 
@@ -164,6 +165,10 @@ class PartialWriteError(StoreError):
 
 class CapabilityError(StoreError):
     """The store cannot do what was asked of it."""
+
+
+class GenerationError(RagstackError):
+    """A language model could not be asked: not reachable, too slow, or it answered with an error."""
 
 
 class CitationError(RagstackError):

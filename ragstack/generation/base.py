@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
-from ragstack.types import Chunk, TokenVectors
+from ragstack.errors import RagstackError
+from ragstack.types import Chunk, Float32Array, TokenVectors
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a conversation that came before the question."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedTokens:
+    """Token vectors of a text and the idf weight of each, ``(n,) float32``."""
+
+    vectors: TokenVectors
+    idf: Float32Array
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: the text and, for generators that compare vectors, its token vectors and their weights."""
+    """What is asked.
+
+    ``text`` stands alone (see :meth:`Generator.condense`). ``tokens`` are its token vectors; ``tokens_of`` makes
+    those of any other text in the same space, so that a generator can compare what it writes with passages.
+    """
 
     text: str
-    tokens: TokenVectors
-    token_idf: tuple[float, ...]
+    tokens: WeightedTokens
+    tokens_of: Callable[[str], WeightedTokens]
 
 
 @dataclass(frozen=True)
 class ContextPassage:
-    """One passage put before the generator. ``marker`` is its number in the answer, from 1.
+    """One passage put before the generator. ``marker`` is its number, from 1, in rank order.
 
-    ``tokens`` are the stored token vectors of ``chunk.embedded_text`` (in the same space as the
-    question's), or None where none are kept. ``score`` is the reranker's.
+    ``tokens`` are the token vectors of ``chunk.embedded_text``, in the same space as the question's.
+    ``score`` is the reranker's relevance in [0, 1].
     """
 
     marker: int
     chunk: Chunk
     score: float
-    tokens: TokenVectors | None
+    tokens: TokenVectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +64,58 @@ class Quote:
 
 @dataclass(frozen=True)
 class AnswerSentence:
-    """One sentence of the answer with the quotes that carry it. ``support`` in [0, 1] says how well."""
+    """One sentence of the answer with the quotes that carry it, without markers in its text.
+
+    ``support`` in [0, 1] says how well its quotes bear it out; 0 for a sentence without quotes. ``verbatim``: the
+    text is that of a quote, word for word. ``lead`` is the white space before it (empty for the first).
+    """
 
     text: str
     quotes: tuple[Quote, ...]
     support: float
+    verbatim: bool = False
+    lead: str = " "
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An answer: its sentences in reading order; none when the passages do not answer the question."""
+class AnswerEnd:
+    """The last thing that a generator says about an answer.
 
-    sentences: tuple[AnswerSentence, ...]
-    generator: str
+    ``dropped_markers`` names no passage in context; ``dropped_quotes`` were not found in their passage; what they
+    stood under stays in the answer without them. ``left_out`` are the markers of the passages that did not fit the
+    model's context. ``error`` says why the answer broke off; what came before it holds.
+    """
+
+    dropped_markers: int = 0
+    dropped_quotes: int = 0
+    left_out: tuple[int, ...] = ()
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    truncated: bool = False
+    error: RagstackError | None = None
+
+
+AnswerEvent: TypeAlias = AnswerSentence | AnswerEnd
 
 
 class Generator(Protocol):
-    """Makes an answer from passages.
+    """Makes an answer from passages. Safe to call from several threads.
 
-    Every quote lies inside the passage that its marker names. Without relevant passages the answer
-    has no sentences; a generator never answers from what it was not given.
+    ``stream`` yields the answer's sentences as soon as each is settled, in reading order, and one ``AnswerEnd`` as
+    the last event. Every quote lies inside the passage that its marker names, which is one of those given. When the
+    passages do not answer the question there are no sentences. Faults of a remote model (unreachable, slow, an
+    error in mid-answer) are in ``AnswerEnd.error`` and never raised. Closing the iterator stops the work at once.
     """
 
     name: str
 
-    def generate(self, question: Question, passages: Sequence[ContextPassage]) -> Answer: ...
+    def stream(self, question: Question, passages: Sequence[ContextPassage]) -> Iterator[AnswerEvent]: ...
+
+    def condense(self, history: Sequence[Turn], text: str) -> str:
+        """The question that ``text`` asks at the end of ``history``, worded so that it stands alone.
+
+        Raises GenerationError when a model is needed for it and cannot be asked.
+        """
+
+    def close(self) -> None:
+        """Release connections. Idempotent."""

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ragstack.generation.base import Answer, AnswerSentence, ContextPassage, Question, Quote
+from ragstack.generation.base import (
+    AnswerEnd,
+    AnswerEvent,
+    AnswerSentence,
+    ContextPassage,
+    Question,
+    Quote,
+    Turn,
+    WeightedTokens,
+)
 from ragstack.sentences import sentence_spans
 from ragstack.types import Float32Array, embedded_prefix
 
@@ -41,10 +50,10 @@ class ExtractiveGenerator:
     def __init__(self, *, max_sentences: int = 3) -> None:
         self._max_sentences = max_sentences
 
-    def generate(self, question: Question, passages: Sequence[ContextPassage]) -> Answer:
+    def stream(self, question: Question, passages: Sequence[ContextPassage]) -> Iterator[AnswerEvent]:
         """The best sentences, in order of their passages and of their place in them."""
         ranked = sorted(
-            (sentence for passage in passages for sentence in _scored(question, passage)),
+            (sentence for passage in passages for sentence in _scored(question.tokens, passage)),
             key=lambda s: (-s.score, s.passage.marker, s.byte_start),
         )
         chosen: list[_Sentence] = []
@@ -54,43 +63,43 @@ class ExtractiveGenerator:
             if all(_squeezed(sentence.text) != _squeezed(other.text) for other in chosen):
                 chosen.append(sentence)
         chosen.sort(key=lambda s: (s.passage.marker, s.byte_start))
-        return Answer(
-            tuple(
-                AnswerSentence(
-                    s.text, (Quote(s.passage.marker, s.byte_start, s.byte_end),), float(np.clip(s.coverage, 0.0, 1.0))
-                )
-                for s in chosen
-            ),
-            self.name,
-        )
+        for number, s in enumerate(chosen):
+            quote = Quote(s.passage.marker, s.byte_start, s.byte_end)
+            support = float(np.clip(s.coverage, 0.0, 1.0))
+            yield AnswerSentence(" ".join(s.text.split()), (quote,), support, verbatim=True, lead=" " if number else "")
+        yield AnswerEnd()
+
+    def condense(self, history: Sequence[Turn], text: str) -> str:
+        """The question as it is: nothing here can word it anew."""
+        return text
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
-def _scored(question: Question, passage: ContextPassage) -> list[_Sentence]:
+def _scored(question: WeightedTokens, passage: ContextPassage) -> list[_Sentence]:
     """The passage's sentences with their scores; byte ranges count the document's canonical text."""
-    if passage.tokens is None:
-        raise ValueError("the extractive generator compares token vectors; the passage has none")
     chunk = passage.chunk
     data = chunk.text.encode("utf-8")
     prefix = len(embedded_prefix(chunk.heading_path).encode("utf-8"))
     starts = passage.tokens.byte_spans[:, 0] - prefix
-    similarity = question.tokens.vectors @ passage.tokens.vectors.T
+    similarity = question.vectors.vectors @ passage.tokens.vectors.T
     sentences = []
     for start, end in sentence_spans(chunk.text):
         text = data[start:end].decode("utf-8")
         inside = (starts >= start) & (starts < end)
         if inside.sum() < _MIN_TOKENS or text.startswith("#"):
             continue
-        coverage = _max_sim(similarity[:, inside], question.token_idf)
+        coverage = _max_sim(similarity[:, inside], question.idf)
         score = coverage + _PASSAGE_WEIGHT * passage.score
         sentences.append(_Sentence(passage, chunk.byte_start + start, chunk.byte_start + end, text, coverage, score))
     return sentences
 
 
-def _max_sim(similarity: Float32Array, idf: Sequence[float]) -> float:
+def _max_sim(similarity: Float32Array, idf: Float32Array) -> float:
     """Idf-weighted mean, over the question's tokens, of the best match among the sentence's tokens."""
-    weights = np.asarray(idf, dtype=np.float32)
-    total = float(weights.sum())
-    return float(similarity.max(axis=1) @ weights) / total if total > 0 else 0.0
+    total = float(idf.sum())
+    return float(similarity.max(axis=1) @ idf) / total if total > 0 else 0.0
 
 
 def _squeezed(text: str) -> str:
