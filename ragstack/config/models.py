@@ -291,7 +291,11 @@ class IndexerConfig(ConfigBlock):
 
 
 class ServerConfig(ConfigBlock):
-    """The REST API. It has no settings yet."""
+    """The REST API."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    threads: int = Field(default=64, ge=1, le=1024, description="Calls into the pipeline that run at a time.")
 
 
 class ObservabilityConfig(ConfigBlock):
