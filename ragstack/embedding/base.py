@@ -87,6 +87,9 @@ class PipelinedEmbedder(Embedder, Protocol):
     ) -> PendingEmbeddings:
         """As ``embed``, without waiting for the vectors."""
 
+    def preload(self) -> None:
+        """Load now what ``submit`` would load first. Raises EmbeddingError as ``embed`` does."""
+
 
 @dataclass(frozen=True)
 class _Done:

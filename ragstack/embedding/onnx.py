@@ -118,14 +118,19 @@ class OnnxEmbedder:
 
         Byte spans of ``tokens`` are offsets in the text given; tokens of a model's prompt are left out.
         """
-        return self.submit(texts, input_type, outputs).result()
+        _check_request(texts, input_type, outputs)
+        return _Pending(self, texts, input_type, frozenset(outputs), on_all_cores=True).result()
 
     def submit(
         self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)
     ) -> PendingEmbeddings:
         """Begin with ``texts``; see :class:`ragstack.embedding.base.PipelinedEmbedder`."""
         _check_request(texts, input_type, outputs)
-        return _Pending(self, texts, input_type, frozenset(outputs))
+        return _Pending(self, texts, input_type, frozenset(outputs), on_all_cores=False)
+
+    def preload(self) -> None:
+        """Load what :meth:`submit` runs on; see :class:`ragstack.embedding.base.PipelinedEmbedder`."""
+        self._session(1)
 
     def close(self) -> None:
         """Release threads and weights. Idempotent; embedding afterwards raises EmbeddingError."""
@@ -234,11 +239,21 @@ class OnnxEmbedder:
 
 
 class _Pending:
-    """Texts being embedded: a few windows of them are queued, the next follow as these are collected."""
+    """Texts being embedded: a few windows of them are queued, the next follow as these are collected.
+
+    A single batch is run at once ``on_all_cores``, or beside the batches of other requests.
+    """
 
     def __init__(
-        self, embedder: OnnxEmbedder, texts: Sequence[str], input_type: InputType, wanted: frozenset[Output]
+        self,
+        embedder: OnnxEmbedder,
+        texts: Sequence[str],
+        input_type: InputType,
+        wanted: frozenset[Output],
+        *,
+        on_all_cores: bool,
     ) -> None:
+        self._on_all_cores = on_all_cores
         self._embedder, self._texts, self._input_type, self._wanted = embedder, texts, input_type, wanted
         dim = embedder.info.dim
         self._dense = np.empty((len(texts), dim), dtype=np.float32) if "dense" in wanted else None
@@ -287,8 +302,7 @@ class _Pending:
             if window is None:
                 return
             batches = plan_batches([len(ids) for ids in window.ids], self._embedder._budget)
-            if len(batches) == 1 and len(self._texts) == len(window.ids):
-                # A single batch, such as one query, runs here, on all cores.
+            if self._on_all_cores and len(batches) == 1 and len(self._texts) == len(window.ids):
                 self._collect(self._embedder._run_alone(window, batches[0], self._wanted))
             else:
                 self._queued.append(self._embedder._run_later(window, batches, self._wanted))

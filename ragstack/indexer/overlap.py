@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
+from ragstack.embedding.base import Embedder, PipelinedEmbedder
 from ragstack.indexer.discovery import FoundFile
 from ragstack.indexer.interruption import Interruption
 from ragstack.indexer.prepare import Outcome, Prepared
@@ -110,3 +112,15 @@ def prepared_ahead(
 def _result(future: Future[Outcome], interruption: Interruption) -> Outcome:
     with interruption.anywhere():
         return future.result()
+
+
+@contextmanager
+def preloaded(embedder: Embedder, *, wanted: bool) -> Iterator[None]:
+    """A block during whose beginning the model is loaded, while the first files are prepared."""
+    if not (wanted and isinstance(embedder, PipelinedEmbedder)):
+        yield
+        return
+    with ThreadPoolExecutor(1, "preload") as pool:
+        # What goes wrong is raised where the model is first used: the embedder tries again there.
+        pool.submit(embedder.preload)
+        yield

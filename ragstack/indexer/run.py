@@ -13,6 +13,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from ragstack.assembly import SharedIndex, build_bm25, keeps_token_vectors
 from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig, RootConfig
@@ -22,7 +24,7 @@ from ragstack.indexer.discovery import Discovery, FoundFile, discover
 from ragstack.indexer.encoding import EncodeQueue, Encoding
 from ragstack.indexer.generations import GenerationChoice, Workspace
 from ragstack.indexer.interruption import Interruption
-from ragstack.indexer.overlap import Writer, prepared_ahead
+from ragstack.indexer.overlap import Writer, preloaded, prepared_ahead
 from ragstack.indexer.prepare import Failed, Preparation, Prepared, PreparedChunk, Unchanged, Vanished
 from ragstack.indexer.report import FailedSource, IndexProgress, IndexReport, SilentProgress
 from ragstack.indexer.roots import membership, narrowed, require_sources, resolve_scopes
@@ -70,7 +72,9 @@ def index(
     progress = progress or SilentProgress()
     interruption = interruption or Interruption()
     started = time.monotonic()
-    with Workspace.open(loaded, state_dir, shared, embedder) as workspace:
+    # Work is spread over the cores a batch at a time; a matrix library that does so again, for each small product,
+    # keeps them busy waiting for one another (a tenth of all CPU time, measured).
+    with threadpool_limits(1, "blas"), Workspace.open(loaded, state_dir, shared, embedder) as workspace:
         run = workspace.ledger.begin_run()
         report = IndexReport()
         try:
@@ -107,21 +111,17 @@ class _Run:
         if choice.reason:
             self.progress.note(f"building a new generation: {choice.reason}")
         found = self._discover(choice)
-        stager = self.workspace.stager(choice.generation)
-        if stager.needs_recovery:
-            self.report.recovered = True
-            self.progress.note("an earlier run was stopped; taking back what it had not finished")
-            stager.recover()
-        self.interruption.check()
         published = self.workspace.ledger.published(choice.generation.generation)
         todo = self._plan(found, published)
-        gone = self._gone(found, published)
-        self.progress.planned(len(todo), sum(file.stat.size_bytes for file in todo))
-        try:
-            self._index_files(stager, todo, gone, published, choice)
-        except KeyboardInterrupt:
-            stager.recover()
-            raise
+        with preloaded(self.workspace.embedder, wanted=bool(todo)):
+            stager = self._stager(choice)
+            gone = self._gone(found, published)
+            self.progress.planned(len(todo), sum(file.stat.size_bytes for file in todo))
+            try:
+                self._index_files(stager, todo, gone, published, choice)
+            except KeyboardInterrupt:
+                stager.recover()
+                raise
         stager.purge()
         self.interruption.check()
         if self.report.chunks_written or gone:
@@ -137,6 +137,16 @@ class _Run:
         else:
             self.workspace.finish(choice.generation)
         self._count(choice)
+
+    def _stager(self, choice: GenerationChoice) -> Stager:
+        """The stager, after what an earlier run has left staged was taken back."""
+        stager = self.workspace.stager(choice.generation)
+        if stager.needs_recovery:
+            self.report.recovered = True
+            self.progress.note("an earlier run was stopped; taking back what it had not finished")
+            stager.recover()
+        self.interruption.check()
+        return stager
 
     def _discover(self, choice: GenerationChoice) -> Discovery:
         ledger = self.workspace.ledger
