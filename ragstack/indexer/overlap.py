@@ -93,18 +93,21 @@ class Writer:
 
 
 def prepared_ahead(
-    prepare: Callable[[FoundFile], Outcome], files: Sequence[FoundFile], interruption: Interruption
-) -> Generator[Outcome, None, None]:
-    """The outcome of each file in order, a few computed ahead; unfinished ones are dropped when the caller leaves."""
-    waiting: deque[Future[Outcome]] = deque()
+    prepare: Callable[[FoundFile], Outcome], files: deque[FoundFile], interruption: Interruption
+) -> Generator[tuple[FoundFile, Outcome], None, None]:
+    """Each file with its outcome, in order, a few computed ahead; unfinished ones are dropped when the caller leaves.
+
+    Files are taken out of ``files`` on the way: a large tree's list is memory that the store needs later.
+    """
+    waiting: deque[tuple[FoundFile, Future[Outcome]]] = deque()
     pool = ThreadPoolExecutor(1, "prepare")
     try:
-        for file in files:
-            waiting.append(pool.submit(prepare, file))
-            if len(waiting) > _FILES_AHEAD:
-                yield _result(waiting.popleft(), interruption)
-        while waiting:
-            yield _result(waiting.popleft(), interruption)
+        while files or waiting:
+            while files and len(waiting) <= _FILES_AHEAD:
+                file = files.popleft()
+                waiting.append((file, pool.submit(prepare, file)))
+            file, future = waiting.popleft()
+            yield file, _result(future, interruption)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -8,6 +8,7 @@ happen in a third, in order.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -117,6 +118,7 @@ class _Run:
             stager = self._stager(choice)
             gone = self._gone(found, published)
             self.progress.planned(len(todo), sum(file.stat.size_bytes for file in todo))
+            found.files.clear()
             try:
                 self._index_files(stager, todo, gone, published, choice)
             except KeyboardInterrupt:
@@ -204,8 +206,8 @@ class _Run:
         generation = choice.replaces or choice.generation
         return [row for row in self.workspace.ledger.published(generation.generation).values() if not row.skipped]
 
-    def _plan(self, found: Discovery, published: dict[str, PublishedSource]) -> list[FoundFile]:
-        todo = []
+    def _plan(self, found: Discovery, published: dict[str, PublishedSource]) -> deque[FoundFile]:
+        todo: deque[FoundFile] = deque()
         for file in found.files:
             row = published.get(file.source_id)
             if row is not None and row.stat == file.stat and row.stat.mtime_ns < row.checked_at_ns - _RACY_NS:
@@ -215,7 +217,7 @@ class _Run:
         return todo
 
     def _gone(self, found: Discovery, published: dict[str, PublishedSource]) -> list[str]:
-        here = {file.source_id for file in found.files}
+        here = {file.source_id for file in found.files} if published else set()
         roots = {scope.label: scope.path for scope in found.scopes}
         looked_at = membership(found.scopes)
         gone = []
@@ -229,7 +231,7 @@ class _Run:
     def _index_files(
         self,
         stager: Stager,
-        todo: Sequence[FoundFile],
+        todo: deque[FoundFile],
         gone: Sequence[str],
         published: dict[str, PublishedSource],
         choice: GenerationChoice,
@@ -258,7 +260,7 @@ class _Run:
             group: list[Prepared] = []
             buffer: list[PreparedChunk] = []
             in_group = 0
-            for file, outcome in zip(todo, outcomes, strict=True):
+            for file, outcome in outcomes:
                 self.interruption.check()
                 self.progress.read(file.stat.size_bytes)
                 if isinstance(outcome, Failed):

@@ -132,6 +132,21 @@ def test_threads_share_one_embedder(embedder: OnnxEmbedder) -> None:
         assert (first * second).sum(axis=1).min() > 0.99999
 
 
+def test_a_small_rest_is_embedded_beside_other_requests_in_the_session_that_is_loaded() -> None:
+    """Loading another one, to run it on all cores, would take longer than the rest and stop the others."""
+    made = OnnxEmbedder(threads=2)
+    try:
+        made.preload()
+        assert list(made._sessions) == [1]
+        many = made.submit(["some words"] * 40, "passage")
+        rest = made.submit(["a rest"], "passage")
+        assert rest.result().dense is not None
+        assert many.result().dense is not None
+        assert list(made._sessions) == [1]
+    finally:
+        made.close()
+
+
 def test_an_interrupt_drops_the_batches_that_have_not_begun(
     embedder: OnnxEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
