@@ -1,0 +1,247 @@
+"""Finds a model's markers in its answer, character by character.
+
+A model cites passage 2 by writing ``[qzvk:2]``. The tag ``qzvk`` is drawn for each request among those that occur
+nowhere in passages, question or conversation (:func:`draw_tag`). Documents were written before the tag was drawn and
+can't hold it, neither by accident nor by intent: whatever carries the tag was written by the model itself. A ``[12]``
+that the model copied out of a passage carries none, so it stays text; as a reader would take it for a citation of
+passage 12, it is written ``(12)``, save in code. With an empty tag (``marker_form: plain``) ``[2]`` itself is the
+marker, and the passages in the prompt have no ``[12]`` that could be copied (see :mod:`ragstack.generation.prompt`).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ragstack.generation.markdown_code import CodeTracker, Place
+
+# No vowels and no digits: a tag is no word, and its end is never taken for a number.
+_LETTERS = "bcdfghjkmnpqrstvwxz"
+_TAG_LENGTH = 4
+_NONE = "none"
+_MAX_DIGITS = 6
+_NUMBERS = re.compile(r"(\d+)(?:\s*[-–—]\s*(\d+))?")
+_NO_SPACE_BEFORE = ".,;:!?…)]}»”’\r\n"
+
+
+def draw_tag(texts: Iterable[str], draw: Callable[[str], str] = secrets.choice) -> str:
+    """Letters that occur in none of ``texts``, in any case. ``draw`` chooses one letter of those given."""
+    everything = "\n".join(texts).casefold()
+    length = _TAG_LENGTH
+    while True:
+        for _ in range(8):
+            tag = "".join(draw(_LETTERS) for _ in range(length))
+            if tag not in everything:
+                return tag
+        length += 1  # a text that holds every tag of one length can't hold every longer one
+
+
+@dataclass(frozen=True, slots=True)
+class MarkerForm:
+    """How markers are written. ``tag`` is empty for plain ones."""
+
+    tag: str
+
+    def marker(self, *numbers: int) -> str:
+        """Markers as the model is asked to write them: ``[qzvk:1][qzvk:3]``."""
+        prefix = f"{self.tag}:" if self.tag else ""
+        return "".join(f"[{prefix}{number}]" for number in numbers)
+
+    @property
+    def no_answer(self) -> str:
+        """What the model is asked to write when the passages do not answer."""
+        return f"[{self.tag}:{_NONE}]" if self.tag else f"[{_NONE}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One marker: the numbers it names, how many parts of it name none, and whether it says "no answer"."""
+
+    numbers: tuple[int, ...] = ()
+    invalid: int = 0
+    no_answer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One character of the answer's text; ``in_fence`` inside a fenced code block."""
+
+    character: str
+    in_fence: bool = False
+
+
+Item: TypeAlias = "Letter | Mark"
+
+
+class MarkerScanner:
+    """Fed with text cut anywhere, gives letters and marks; what it gives in all does not depend on the cuts.
+
+    White space before a marker goes with it, so that ``400 days [qzvk:1].`` reads ``400 days.``
+    """
+
+    def __init__(self, form: MarkerForm) -> None:
+        self._patterns = _Patterns(form.tag)
+        self._code = CodeTracker()
+        self._held: list[Place] = []  # may become a marker
+        self._previous = ""
+        self._joiner = _Joiner()
+
+    def feed(self, text: str) -> Iterator[Item]:
+        """The items that are settled by ``text``."""
+        for character in text:
+            for item in self._take(self._code.see(character)):
+                yield from self._joiner.take(item)
+
+    def finish(self) -> Iterator[Item]:
+        """What was still held when the text ended."""
+        while self._held:
+            for item in self._give_up():
+                yield from self._joiner.take(item)
+        yield from self._joiner.finish()
+
+    def _take(self, place: Place) -> Iterator[Item]:
+        patterns = self._patterns
+        if not self._held and not patterns.may_begin(place, self._previous):
+            yield self._letter(place)
+            return
+        text = "".join(each.character for each in self._held) + place.character
+        if not patterns.viable.fullmatch(text):
+            yield from self._give_up()
+            yield from self._take(place)
+            return
+        self._held.append(place)
+        if patterns.closed.fullmatch(text):
+            yield from self._give_up()
+
+    def _give_up(self) -> Iterator[Item]:
+        """Nothing more belongs to what is held: it is a marker, or its first character is text."""
+        held, self._held = self._held, []
+        text = "".join(place.character for place in held)
+        marker = self._patterns.marker.fullmatch(text)
+        if marker is not None:
+            # What follows the last number of a marker that was never closed is text again.
+            end = len(text) if self._patterns.closed.fullmatch(text) else marker.start("body") + _used(marker["body"])
+            self._previous = text[end - 1]
+            yield _read_mark(marker["body"][: end - marker.start("body")])
+            for place in held[end:]:
+                yield from self._take(place)
+            return
+        if self._patterns.number.fullmatch(text) and not held[0].in_code:
+            held = [Place("(", held[0].in_fence, False), *held[1:-1], Place(")", held[-1].in_fence, False)]
+        yield self._letter(held[0])
+        for place in held[1:]:
+            yield from self._take(place)
+
+    def _letter(self, place: Place) -> Letter:
+        self._previous = place.character
+        return Letter(place.character, place.in_fence)
+
+
+class _Patterns:
+    """What a marker looks like, for one tag. Models bend the form a little, which the tag makes safe to allow."""
+
+    def __init__(self, tag: str) -> None:
+        self._tag = tag
+        digits = r"[\d \t,;–—-]{0,48}"
+        number = [r"\[", r"[ \t]{0,2}", r"\d", digits, r"\]"]
+        if tag:
+            opener, closer, gap = r"[\[(⟦【{<⟨［]", r"[\])⟧】}>⟩］]", r"[ \t]{0,2}"
+            inside = rf"[\d \t,;:#&–—{_NONE}{tag}-]{{0,48}}"
+            forms = [
+                [opener, gap, *tag, inside, closer],
+                [opener, opener, gap, *tag, inside, closer, closer],
+                [*tag, ":", rf"\d{{1,{_MAX_DIGITS}}}"],
+                number,
+            ]
+            closed = [*forms[:2], number]
+            marker = rf"(?:{opener}{{1,2}}{gap}{tag}(?={inside}{closer}{{0,2}}\Z)|{tag}(?=:\d+\Z))(?P<body>.*)"
+        else:
+            none = [r"\[", r"[ \t]{0,2}", *_NONE, r"[ \t]{0,2}", r"\]"]
+            forms = [number, none, [r"[\[(]", *number, r"[\])]"]]
+            closed = forms
+            marker = "|".join("".join(atoms) for atoms in forms)
+            marker = rf"(?={marker}\Z)(?P<body>.*)"
+        flags = re.IGNORECASE | re.DOTALL
+        self.viable = re.compile("|".join(map(_prefixes, forms)), flags)
+        self.closed = re.compile("|".join("".join(atoms) for atoms in closed), flags)
+        self.marker = re.compile(marker, flags)
+        self.number = re.compile("".join(number) if tag else r"(?!)")
+
+    def may_begin(self, place: Place, previous: str) -> bool:
+        """Whether a marker may begin here: not in the middle of a word, and a plain one not in code."""
+        if not self._tag:
+            return place.character in "[(" and not place.in_code
+        begins = self.viable.fullmatch(place.character) is not None
+        return begins and not (place.character.isalpha() and previous.isalnum())
+
+
+def _prefixes(atoms: Sequence[str]) -> str:
+    """A pattern of everything that may still become a match of ``atoms``, one after the other."""
+    pattern = ""
+    for atom in reversed(atoms):
+        pattern = f"(?:{atom}{pattern})?"
+    return pattern
+
+
+def _used(body: str) -> int:
+    """How much of the body of an unclosed marker belongs to it: up to its last number, or all where it has none."""
+    numbers = list(_NUMBERS.finditer(body))
+    return numbers[-1].end() if numbers else len(body)
+
+
+def _read_mark(body: str) -> Mark:
+    if _NONE in body.lower() and not _NUMBERS.search(body):
+        return Mark(no_answer=True)
+    numbers: list[int] = []
+    invalid = 0
+    for first, last in _NUMBERS.findall(body):
+        if len(first) > _MAX_DIGITS or len(last) > _MAX_DIGITS:
+            invalid += 1
+            continue
+        start, end = int(first), int(last or first)
+        # "1-3" names three passages; a wide range is no list of passages.
+        numbers += range(start, end + 1) if start <= end < start + 100 else [start, end]
+    return Mark(tuple(numbers), invalid or int(not numbers))
+
+
+class _Joiner:
+    """Joins the text around markers that were taken out: no double spaces, none before a full stop."""
+
+    def __init__(self) -> None:
+        self._spaces: list[Letter] = []  # before the next character, or swallowed by a marker
+        self._comma: Letter | None = None  # between two markers it belongs to them
+        self._after_mark = self._had_space = False
+        self._last = "\n"
+
+    def take(self, item: Item) -> Iterator[Item]:
+        if isinstance(item, Mark):
+            self._had_space = self._had_space or bool(self._spaces)
+            self._spaces, self._comma, self._after_mark = [], None, True
+            yield item
+        elif item.character in " \t" and not item.in_fence:
+            self._spaces.append(item)
+        elif self._after_mark and self._comma is None and item.character in ",;":
+            self._spaces, self._comma = [], item
+        else:
+            yield from self._before(item.character)
+            yield item
+            self._spaces, self._comma = [], None
+            self._after_mark = self._had_space = False
+            self._last = item.character
+
+    def finish(self) -> Iterator[Item]:
+        if self._comma is not None:
+            yield self._comma
+
+    def _before(self, following: str) -> Iterator[Letter]:
+        if self._comma is not None:
+            yield self._comma
+        elif self._after_mark:
+            if self._last in "\r\n" or following in _NO_SPACE_BEFORE:
+                return
+            if not self._spaces and following.isalnum() and (self._had_space or self._last in ".!?"):
+                yield Letter(" ")
+        yield from self._spaces
