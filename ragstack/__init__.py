@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from ragstack.pipeline import Pipeline as Pipeline
+    from ragstack.pipeline import open_pipeline as open  # noqa: A004 - ragstack.open, as gzip.open
+    from ragstack.version import __version__ as __version__
+
+__all__ = ["Pipeline", "__version__", "open"]
+
+_LAZY = {
+    "Pipeline": ("ragstack.pipeline", "Pipeline"),
+    "open": ("ragstack.pipeline", "open_pipeline"),
+    "__version__": ("ragstack.version", "__version__"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    """``__version__`` is looked up when it is asked for: reading package metadata would slow every start."""
-    if name == "__version__":
-        from ragstack.version import __version__  # noqa: PLC0415
+    """The public names are imported when they are asked for: everything else would slow every start."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415
 
-        return __version__
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    return getattr(import_module(module), attribute)

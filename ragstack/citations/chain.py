@@ -105,28 +105,53 @@ class Citation(ChainModel):
 
 
 class SentenceLink(ChainModel):
-    """One sentence of the answer: its byte range in ``answer.text``, the citations under it, its support."""
+    """One sentence of the answer: its byte range in ``answer.text``, the citations under it, its support.
+
+    ``support`` in [0, 1] says how well the citations bear the sentence out. ``verbatim``: it is the text of one of
+    them, word for word (white space aside).
+    """
 
     byte_start: int = Field(ge=0)
     byte_end: int = Field(ge=0)
     text: str
     citation_ids: tuple[str, ...]
     support: float
+    verbatim: bool
+
+
+class AnswerError(ChainModel):
+    """Why an answer broke off or was not made."""
+
+    message: str
+    hint: str
 
 
 class AnswerLink(ChainModel):
-    """The answer as shown, with its markers. ``text`` is empty when the corpus does not answer."""
+    """The answer as shown, with its markers. ``text`` is empty when the corpus does not answer.
+
+    ``dropped_markers`` named no passage, ``dropped_quotes`` were not found in theirs: neither is shown. ``left_out``
+    are the ranks of passages that did not fit the model's context. Token counts are the model server's, where it
+    gives them. ``truncated``: the model stopped at its limit. With an ``error``, the text is what came before it.
+    """
 
     generator: str
     text: str
     sentences: tuple[SentenceLink, ...]
     citations: tuple[Citation, ...]
+    dropped_markers: int = Field(ge=0)
+    dropped_quotes: int = Field(ge=0)
+    left_out: tuple[int, ...]
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    truncated: bool
+    error: AnswerError | None
 
 
 class QueryLink(ChainModel):
-    """What was asked, and how it was searched."""
+    """What was asked, and how it was searched. ``search_text`` stands alone where ``text`` leans on earlier turns."""
 
     text: str
+    search_text: str
     filter: dict[str, Any] | None
     mode: str
     top_k: int

@@ -86,3 +86,8 @@ class DocumentReader:
             _, dropped = self._cache.popitem(last=False)
             self._cached_bytes -= len(dropped.document.canonical_bytes)
         return opened
+
+    def forget(self) -> None:
+        """Drop what is kept in memory."""
+        self._cache.clear()
+        self._cached_bytes = 0

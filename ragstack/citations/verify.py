@@ -161,7 +161,7 @@ def _broken_answer(chain: Chain, passages: dict[int, PassageLink]) -> Iterator[t
         unknown = [identity for identity in sentence.citation_ids if identity not in known]
         if unknown:
             yield f"sentence {number}", f"citation {unknown[0]}, on which it rests, is not in the chain"
-        else:
+        elif sentence.verbatim:
             quoted = [_squeezed(by_id[identity].place.text) for identity in sentence.citation_ids]
             if _squeezed(sentence.text) not in quoted:
                 yield f"sentence {number}", "it is not the text that it quotes"
@@ -179,11 +179,18 @@ def _broken_text(answer: AnswerLink) -> Iterator[tuple[str, str]]:
         yield "answer", "a citation stands in it twice, or under no sentence"
     elif any(citation.marker != numbers[citation.passage_rank] for citation in cited):
         yield "answer", "its markers do not number its sources in the order of their use"
-    shown = " ".join(
-        with_markers(sentence.text, [by_id[i].marker for i in sentence.citation_ids if i in by_id])
-        for sentence in answer.sentences
-    )
-    if shown != answer.text:
+    position = 0
+    shown = answer.text.encode("utf-8", "surrogatepass")
+    for sentence in answer.sentences:
+        markers = [by_id[i].marker for i in sentence.citation_ids if i in by_id]
+        marked = with_markers(sentence.text, markers).encode("utf-8", "surrogatepass")
+        lead = shown[position : sentence.byte_start]
+        end = sentence.byte_start + len(marked)
+        if sentence.byte_start < position or lead.strip() or shown[sentence.byte_start : end] != marked:
+            yield "answer", "its text is not that of its sentences with their markers"
+            return
+        position = end
+    if position != len(shown):
         yield "answer", "its text is not that of its sentences with their markers"
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ragstack.cli.options import ConfigOption, JsonOption, load, with_epilog
-from ragstack.cli.output import console, print_json, printable, uses_color
-from ragstack.errors import FilterError
+from ragstack.cli.output import console, print_error, print_json, printable, uses_color
+from ragstack.errors import FilterError, GenerationError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,6 +71,10 @@ def query(
         _print_passages(chain)
     else:
         _print_answer(chain)
+    if chain.answer is not None and chain.answer.error is not None:
+        error = chain.answer.error
+        print_error(GenerationError(error.message, hint=error.hint))
+        return GenerationError.exit_status
     return 0
 
 
@@ -91,6 +95,9 @@ def _print_answer(chain: Chain) -> None:
 
     answer = chain.answer
     out = console()
+    if answer is not None and answer.error is not None and not answer.sentences:
+        _print_passages(chain)
+        return
     if answer is None or not answer.sentences:
         if not chain.candidates:
             out.print(_nothing_searched(chain))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import collections.abc
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -96,6 +97,7 @@ class AnswerEnd:
 
 
 AnswerEvent: TypeAlias = AnswerSentence | AnswerEnd
+AnswerStream: TypeAlias = collections.abc.Generator[AnswerEvent, None, None]
 
 
 class Generator(Protocol):
@@ -109,7 +111,7 @@ class Generator(Protocol):
 
     name: str
 
-    def stream(self, question: Question, passages: Sequence[ContextPassage]) -> Iterator[AnswerEvent]: ...
+    def stream(self, question: Question, passages: Sequence[ContextPassage]) -> AnswerStream: ...
 
     def condense(self, history: Sequence[Turn], text: str) -> str:
         """The question that ``text`` asks at the end of ``history``, worded so that it stands alone.

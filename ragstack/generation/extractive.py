@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ragstack.generation.base import (
     AnswerEnd,
-    AnswerEvent,
     AnswerSentence,
+    AnswerStream,
     ContextPassage,
     Question,
     Quote,
@@ -50,7 +50,7 @@ class ExtractiveGenerator:
     def __init__(self, *, max_sentences: int = 3) -> None:
         self._max_sentences = max_sentences
 
-    def stream(self, question: Question, passages: Sequence[ContextPassage]) -> Iterator[AnswerEvent]:
+    def stream(self, question: Question, passages: Sequence[ContextPassage]) -> AnswerStream:
         """The best sentences, in order of their passages and of their place in them."""
         ranked = sorted(
             (sentence for passage in passages for sentence in _scored(question.tokens, passage)),

@@ -12,6 +12,7 @@ import pytest
 from ragstack.assembly import SharedIndex
 from ragstack.indexer.run import IndexRequest, index
 from ragstack.retrieval.engine import QueryEngine, QueryRequest
+from ragstack.retrieval.generation_parts import GenerationParts
 from tests.integration.harness import Index
 
 SOURCES, ROUNDS = 6, 6
@@ -112,15 +113,15 @@ def test_nothing_is_staged_under_a_query_that_read_the_ledger_before(
     shared = SharedIndex(store)
     engine = QueryEngine(idx.loaded().config, idx.state_dir, shared)
     has_read, may_search = threading.Event(), threading.Event()
-    embed = engine._embed
+    encode_query = GenerationParts.encode_query
 
     def slowly(*arguments: Any) -> Any:
-        found = embed(*arguments)
+        found = encode_query(*arguments)
         has_read.set()
         assert may_search.wait(60)
         return found
 
-    monkeypatch.setattr(engine, "_embed", slowly)
+    monkeypatch.setattr(GenerationParts, "encode_query", slowly)
     chains: list[Any] = []
     reader = threading.Thread(target=lambda: chains.append(engine.query(QueryRequest("pump", with_answer=False))))
     reader.start()

@@ -1,0 +1,257 @@
+"""One pipeline, opened for use from Python: index, query, stream, verify.
+
+import ragstack
+
+with ragstack.open("ragstack.yaml") as pipeline:
+    pipeline.index("docs/")
+    print(pipeline.query("How long are records kept?").text)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext
+from pathlib import Path
+from typing import Any
+
+from ragstack.assembly import SharedIndex, build_embedder, build_store, snapshot_pins
+from ragstack.citations.chain import Chain
+from ragstack.citations.verify import Finding, load_chain, verify_chain
+from ragstack.config.loader import LoadedConfig, load_config, parse_config
+from ragstack.config.models import PipelineConfig
+from ragstack.embedding.base import Embedder
+from ragstack.errors import StoreUnavailableError
+from ragstack.filters import Filter, parse_filter
+from ragstack.generation.base import Turn
+from ragstack.indexer.erase import EraseReport, erase
+from ragstack.indexer.interruption import Interruption
+from ragstack.indexer.report import IndexProgress, IndexReport
+from ragstack.indexer.run import IndexRequest, index
+from ragstack.retrieval.engine import QueryEngine, QueryRequest
+from ragstack.retrieval.events import QueryEvent
+from ragstack.retrieval.evidence import open_evidence
+from ragstack.retrieval.result import QueryResult
+
+_END = object()
+
+
+def open_pipeline(
+    config: str | os.PathLike[str] | Mapping[str, Any] | PipelineConfig | None = None,
+    *,
+    state_dir: str | os.PathLike[str] | None = None,
+) -> Pipeline:
+    """Open a pipeline: a YAML file, the same as a mapping, a parsed config, or None.
+
+    None means ``./ragstack.yaml``, or the built-in default without one. ``state_dir`` replaces
+    ``indexer.state_dir``. Nothing is loaded or locked until it is used. Raises ConfigError.
+    """
+    loaded = _loaded(config)
+    if state_dir is not None:
+        indexer = loaded.config.indexer.model_copy(update={"state_dir": os.fspath(state_dir)})
+        changed = loaded.config.model_copy(update={"indexer": indexer})
+        loaded = LoadedConfig(changed, loaded.origin, loaded.path, loaded.places)
+    return Pipeline(loaded)
+
+
+class Pipeline:
+    """An opened pipeline. Safe to use from several threads; queries go on while it indexes.
+
+    Store and model are opened on first use and held until :meth:`close`; with the embedded store, other processes
+    cannot open the index meanwhile.
+    """
+
+    def __init__(self, loaded: LoadedConfig) -> None:
+        self._loaded = loaded
+        self._stack = ExitStack()
+        self._opening = threading.RLock()
+        self._writing = threading.Lock()
+        self._shared: SharedIndex | None = None
+        self._embedder: Embedder | None = None
+        self._engine: QueryEngine | None = None
+        self._closed = False
+
+    @property
+    def config(self) -> PipelineConfig:
+        """The pipeline's config."""
+        return self._loaded.config
+
+    @property
+    def loaded(self) -> LoadedConfig:
+        """The config with the places in the file that it came from."""
+        return self._loaded
+
+    @property
+    def state_dir(self) -> Path:
+        """The folder of ledger, archive and embedded store."""
+        return Path(self.config.indexer.state_dir)
+
+    @property
+    def embedder(self) -> Embedder:
+        """The embedder of the config; the pipeline closes it."""
+        with self._opening:
+            self._require_open()
+            if self._embedder is None:
+                self._embedder = build_embedder(self.config.embedder)
+                self._stack.callback(self._embedder.close)
+            return self._embedder
+
+    @property
+    def engine(self) -> QueryEngine:
+        """The query engine. Raises IndexNotFoundError without an index, IndexLockedError while another holds it."""
+        with self._opening:
+            self._require_open()
+            if self._engine is None:
+                self._engine = QueryEngine(self.config, self.state_dir, self.shared, self.embedder)
+            return self._engine
+
+    @property
+    def shared(self) -> SharedIndex:
+        """The opened store and the pins of its readers. Raises IndexLockedError while another process holds it."""
+        with self._opening:
+            self._require_open()
+            if self._shared is None:
+                self.state_dir.mkdir(parents=True, exist_ok=True)
+                store = build_store(self.config.store, self.state_dir, self.config.indexer.lock_timeout_s)
+                self._stack.callback(store.close)
+                self._shared = SharedIndex(store, snapshot_pins(store, self.state_dir))
+            return self._shared
+
+    def index(
+        self,
+        *paths: str | os.PathLike[str],
+        prune: bool = False,
+        rebuild: bool = False,
+        progress: IndexProgress | None = None,
+        interruption: Interruption | None = None,
+    ) -> IndexReport:
+        """Bring the index in line with files and folders; without any, with everything indexed before.
+
+        Calls from several threads wait for one another. Raises what :func:`ragstack.indexer.run.index` raises;
+        faults of single files are in the report.
+        """
+        leave_out = [self._loaded.path] if self._loaded.path is not None else []
+        request = IndexRequest([os.fspath(path) for path in paths], prune, rebuild, leave_out)
+        with self._writing:
+            return index(
+                self._loaded, self.state_dir, request, progress, self.shared, interruption, embedder=self.embedder
+            )
+
+    def erase(self, *sources: str) -> EraseReport:
+        """Erase sources (ids, paths, or folders of either) from index, archive and ledger; files are not touched.
+
+        Queries wait until it has ended. Raises what :func:`ragstack.indexer.erase.erase` raises.
+        """
+        with self._writing, self._opening, self._engine.paused() if self._engine else nullcontext():
+            return erase(self._loaded, self.state_dir, sources, shared=self.shared)
+
+    def query(
+        self,
+        text: str,
+        *,
+        filter: Filter | Mapping[str, Any] | None = None,
+        top_n: int | None = None,
+        with_answer: bool = True,
+        history: Sequence[Turn] = (),
+    ) -> QueryResult:
+        """Answer a question with its passages, citations and whole chain.
+
+        ``filter`` in its JSON form or parsed; ``top_n`` passages are kept, the config's number without it.
+        Raises what :meth:`ragstack.retrieval.engine.QueryEngine.stream` raises before the first event.
+        """
+        request = QueryRequest(text, _filter(filter), top_n, with_answer, history)
+        return QueryResult(self.engine.query(request))
+
+    async def aquery(
+        self,
+        text: str,
+        *,
+        filter: Filter | Mapping[str, Any] | None = None,
+        top_n: int | None = None,
+        with_answer: bool = True,
+        history: Sequence[Turn] = (),
+    ) -> QueryResult:
+        """:meth:`query` in a thread, for callers that must not block."""
+        return await asyncio.to_thread(
+            self.query, text, filter=filter, top_n=top_n, with_answer=with_answer, history=history
+        )
+
+    def stream(
+        self,
+        text: str,
+        *,
+        filter: Filter | Mapping[str, Any] | None = None,
+        top_n: int | None = None,
+        history: Sequence[Turn] = (),
+    ) -> Generator[QueryEvent, None, None]:
+        """What happens while a question is answered: passages, sentences as they are settled, the chain."""
+        with closing(self.engine.stream(QueryRequest(text, _filter(filter), top_n, True, history))) as events:
+            yield from events
+
+    async def astream(
+        self,
+        text: str,
+        *,
+        filter: Filter | Mapping[str, Any] | None = None,
+        top_n: int | None = None,
+        history: Sequence[Turn] = (),
+    ) -> AsyncGenerator[QueryEvent, None]:
+        """:meth:`stream` in a thread, for callers that must not block."""
+        events = self.stream(text, filter=filter, top_n=top_n, history=history)
+        try:
+            while True:
+                event = await asyncio.to_thread(next, events, _END)
+                if event is _END:
+                    return
+                yield event  # type: ignore[misc]
+        finally:
+            await asyncio.to_thread(events.close)
+
+    def verify(self, chain: Chain | Mapping[str, Any] | str | os.PathLike[str]) -> list[Finding]:
+        """Check a chain, its JSON, or a file of it against archive and sources.
+
+        A finding for each place, more where links fail. Raises InputError for what is not a chain.
+        """
+        with open_evidence(self.state_dir) as evidence:
+            return verify_chain(_chain(chain), evidence)
+
+    def close(self) -> None:
+        """Release store, model and files. A run of the indexer ends first; queries must have ended. Idempotent."""
+        with self._writing, self._opening:
+            self._closed = True
+            if self._engine is not None:
+                self._engine.close()
+            self._stack.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailableError("the pipeline is closed.", hint="Open it again with ragstack.open().")
+
+
+def _loaded(config: str | os.PathLike[str] | Mapping[str, Any] | PipelineConfig | None) -> LoadedConfig:
+    if isinstance(config, PipelineConfig):
+        return LoadedConfig(config)
+    if isinstance(config, Mapping):
+        return parse_config(json.dumps({"version": 1, **config}).encode(), "config", os.environ)
+    return load_config(None if config is None else Path(config), os.environ)
+
+
+def _filter(filter: Filter | Mapping[str, Any] | None) -> Filter | None:
+    return parse_filter(dict(filter)) if isinstance(filter, Mapping) else filter
+
+
+def _chain(chain: Chain | Mapping[str, Any] | str | os.PathLike[str]) -> Chain:
+    if isinstance(chain, Chain):
+        return chain
+    if isinstance(chain, Mapping):
+        return load_chain(json.dumps(dict(chain)), "chain")
+    return load_chain(Path(chain).read_text("utf-8"), os.fspath(chain))

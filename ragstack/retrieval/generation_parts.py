@@ -1,0 +1,127 @@
+"""What belongs to one generation of the index and answers queries over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ragstack.adapters.base import SearchParams
+from ragstack.assembly import build_bm25, build_embedder, build_reranker, keeps_token_vectors, token_vector_store
+from ragstack.config.models import PipelineConfig
+from ragstack.embedding.base import Embedder
+from ragstack.embedding.bm25 import Bm25Encoder
+from ragstack.errors import InputError
+from ragstack.generation.base import WeightedTokens
+from ragstack.ledger.schema import TERMS, TOKENS, token_vectors_file
+from ragstack.ledger.snapshot import Snapshot
+from ragstack.reranking.base import Reranker, RerankQuery, TokenVectorStore
+from ragstack.retrieval.candidates import LegQuery
+from ragstack.retrieval.passages import Passage
+from ragstack.types import Float32Array, TokenVectors
+
+_BLOCKS_OF_THE_INDEX = ("fields", "chunker", "embedder")
+
+Frequencies = Callable[[int, Sequence[int]], Float32Array]
+"""Document frequencies in the snapshot of the ``TERMS`` or ``TOKENS`` with the given ids."""
+
+
+@dataclass
+class GenerationParts:
+    """One generation's model, encoders, token vectors and reranker.
+
+    ``users`` counts the queries under way; the engine closes retired parts when the last of them has ended.
+    """
+
+    generation: int
+    config: PipelineConfig
+    embedder: Embedder
+    bm25: Bm25Encoder
+    token_vectors: TokenVectorStore | None
+    reranker: Reranker
+    owns_embedder: bool = True
+    users: int = 0
+    retired: bool = False
+
+    @classmethod
+    def open(
+        cls, config: PipelineConfig, snapshot: Snapshot, state_dir: Path, lent: Embedder | None = None
+    ) -> GenerationParts:
+        """The parts of the snapshot's generation: with the model it was built with, whatever ``config`` says now.
+
+        ``lent`` is an embedder of ``config.embedder``, taken where that is the model.
+        """
+        indexed = _as_indexed(config, snapshot)
+        is_lent = lent is not None and indexed.embedder == config.embedder
+        embedder = lent if lent is not None and is_lent else build_embedder(indexed.embedder)
+        tokens = None
+        if keeps_token_vectors(indexed):
+            tokens = token_vector_store(state_dir / token_vectors_file(snapshot.generation), indexed.embedder)
+        reranker = build_reranker(indexed, tokens)
+        return cls(snapshot.generation, indexed, embedder, build_bm25(indexed), tokens, reranker, not is_lent)
+
+    def close(self) -> None:
+        """Release files, and the model unless it was lent."""
+        if self.owns_embedder:
+            self.embedder.close()
+        if self.token_vectors is not None:
+            self.token_vectors.close()
+
+    @property
+    def search_params(self) -> SearchParams:
+        """The store's settings for the dense leg."""
+        store = self.config.store
+        return SearchParams(exact=getattr(store, "exact", False), ef_search=getattr(store, "ef_search", None))
+
+    def encode_query(self, text: str, chunk_count: int, frequencies: Frequencies) -> tuple[RerankQuery, LegQuery]:
+        """The query as legs and reranker see it. Raises InputError for a text longer than the model reads."""
+        info = self.embedder.info
+        count = self.embedder.tokenizer.count([text])[0]
+        if count > info.max_tokens:
+            raise InputError(
+                f"the query has {count} tokens; {info.name} reads {info.max_tokens}.", hint="Ask a shorter question."
+            )
+        vectors = self.embedder.embed([text], "query", ("dense", "tokens"))
+        if vectors.dense is None or vectors.tokens is None:
+            raise ValueError("the embedder did not return what it was asked for")
+        weighted = self._weighted(vectors.tokens[0], chunk_count, frequencies)
+        sparse = self.bm25.encode_query(text, lambda ids: [int(n) for n in frequencies(TERMS, ids)], chunk_count)
+        query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf)
+        return query, LegQuery(vectors.dense[0], sparse)
+
+    def tokens_of(self, text: str, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
+        """The token vectors of any text, in the space of the passages'; of a long one, those of its beginning."""
+        spans = self.embedder.tokenizer.token_byte_spans(text)
+        if len(spans) > self.embedder.info.max_tokens:
+            text = text.encode("utf-8")[: spans[self.embedder.info.max_tokens // 2][0]].decode("utf-8", "ignore")
+        vectors = self.embedder.embed([text], "passage", ("tokens",))
+        if vectors.tokens is None:
+            raise ValueError("the embedder did not return what it was asked for")
+        return self._weighted(vectors.tokens[0], chunk_count, frequencies)
+
+    def passage_tokens(self, passages: Sequence[Passage]) -> dict[str, TokenVectors]:
+        """Token vectors by chunk id of the passages' best chunks: the stored ones, or made where none are kept."""
+        chunks = [passage.best for passage in passages]
+        if self.token_vectors is not None:
+            return self.token_vectors.get([chunk.chunk_id for chunk in chunks])
+        vectors = self.embedder.embed([chunk.embedded_text for chunk in chunks], "passage", ("tokens",))
+        return {chunk.chunk_id: tokens for chunk, tokens in zip(chunks, vectors.tokens or (), strict=True)}
+
+    def _weighted(self, tokens: TokenVectors, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
+        counts = frequencies(TOKENS, tokens.token_ids.tolist())
+        idf: Float32Array = np.log1p((chunk_count - counts + 0.5) / (counts + 0.5)).astype(np.float32)
+        if self.token_vectors is not None:
+            tokens = TokenVectors(self.token_vectors.project(tokens.vectors), tokens.token_ids, tokens.byte_spans)
+        return WeightedTokens(tokens, idf)
+
+
+def _as_indexed(config: PipelineConfig, snapshot: Snapshot) -> PipelineConfig:
+    """The config with the blocks that the index was built with; the reranker's too where its kind differs."""
+    indexed = PipelineConfig.model_validate({"version": 1, **snapshot.config["config"]})
+    update: dict[str, Any] = {name: getattr(indexed, name) for name in _BLOCKS_OF_THE_INDEX}
+    if keeps_token_vectors(indexed) != keeps_token_vectors(config):
+        update["reranker"] = indexed.reranker
+    return config.model_copy(update=update)
