@@ -8,10 +8,11 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
 
+from ragstack.cancellation import Cancellation
 from ragstack.config.generators import OpenAIGeneratorConfig
 from ragstack.errors import GenerationError
 from ragstack.generation.answer import AnswerReader
-from ragstack.generation.base import AnswerEnd, AnswerEvent, ContextPassage, Question, Turn
+from ragstack.generation.base import AnswerEnd, AnswerEvent, AnswerStream, ContextPassage, Question, Turn
 from ragstack.generation.chat import ChatClient, Reply
 from ragstack.generation.deltas import DeltaCleaner
 from ragstack.generation.evidence import Evidence
@@ -39,13 +40,28 @@ class OpenAIGenerator:
         self._client = ChatClient(config)
         self._loop = LoopThread("ragstack-llm")
 
-    def stream(self, question: Question, passages: Sequence[ContextPassage]) -> Iterator[AnswerEvent]:
-        """See :meth:`ragstack.generation.base.Generator.stream`.
+    def stream(self, question: Question, passages: Sequence[ContextPassage]) -> AnswerStream:
+        """See :meth:`ragstack.generation.base.Generator.stream`. The model is asked with the first event.
 
-        The request is made when the first event is asked for. ``close()`` of the iterator may be called from any
-        thread, also while another waits for an event; that thread's iteration then ends.
+        Raises InterruptedRunError when ``question.cancellation`` was asked meanwhile; the connection is closed then.
         """
-        return AnswerStream(self, question, passages)
+        if not passages:
+            yield AnswerEnd()
+            return
+        try:
+            prompt = answer_prompt(self._config, self._count, question.text, passages)
+        except GenerationError as error:
+            yield AnswerEnd(left_out=tuple(passage.marker for passage in passages), error=error)
+            return
+        reply = ModelReply(self._loop, self._client, prompt, as_claims=self._config.mode == "quotes")
+        reader = (MarkerAnswer if self._config.mode == "markers" else QuoteAnswer)(
+            prompt.form, Evidence(question, prompt.passages)
+        )
+        try:
+            with question.cancellation.calling(reply.cancel):
+                yield from _events(reply, reader, prompt.left_out, question.cancellation)
+        finally:
+            reply.cancel()
 
     def condense(self, history: Sequence[Turn], text: str) -> str:
         """See :meth:`ragstack.generation.base.Generator.condense`. Without a history the model is not asked."""
@@ -53,7 +69,7 @@ class OpenAIGenerator:
             return text
         prompt = condense_prompt(self._config, self._count, history, text)
         cleaner, written, end = DeltaCleaner(), "", Reply()
-        for item in self.ask(prompt, as_claims=False):
+        for item in ModelReply(self._loop, self._client, prompt, as_claims=False):
             if isinstance(item, Reply):
                 end = item
             else:
@@ -69,23 +85,6 @@ class OpenAIGenerator:
         """Break off what is under way and release connections. Idempotent."""
         self._loop.close(self._client.close())
 
-    def prompt(self, question: str, passages: Sequence[ContextPassage]) -> Prompt:
-        """What the model will be asked. Raises GenerationError when no passage fits its context."""
-        return answer_prompt(self._config, self._count, question, passages)
-
-    def reader(self, prompt: Prompt, question: Question) -> AnswerReader:
-        """What reads the answer to a prompt."""
-        evidence = Evidence(question, prompt.passages)
-        if self._config.mode == "markers":
-            return MarkerAnswer(prompt.form, evidence)
-        return QuoteAnswer(prompt.form, evidence)
-
-    def ask(self, prompt: Prompt, *, as_claims: bool | None = None) -> ModelReply:
-        """The model's reply to a prompt. ``as_claims`` None means what the config's mode says."""
-        if as_claims is None:
-            as_claims = self._config.mode == "quotes"
-        return ModelReply(self._loop, self._client, prompt, as_claims)
-
 
 class ModelReply(Iterator["str | Reply"]):
     """The deltas of one reply and how it ended, read in any thread while the loop thread receives them.
@@ -94,7 +93,7 @@ class ModelReply(Iterator["str | Reply"]):
     thread; iteration ends then.
     """
 
-    def __init__(self, loop: LoopThread, client: ChatClient, prompt: Prompt, as_claims: bool) -> None:
+    def __init__(self, loop: LoopThread, client: ChatClient, prompt: Prompt, *, as_claims: bool) -> None:
         self._loop, self._client = loop, client
         self._prompt, self._as_claims = prompt, as_claims
         self._received: queue.SimpleQueue[str | Reply | GenerationError | None] = queue.SimpleQueue()
@@ -144,65 +143,9 @@ class ModelReply(Iterator["str | Reply"]):
             received.put(None)
 
 
-class AnswerStream(Iterator[AnswerEvent]):
-    """The events of one answer, see :meth:`OpenAIGenerator.stream`. One that is thrown away is closed too."""
-
-    def __init__(self, generator: OpenAIGenerator, question: Question, passages: Sequence[ContextPassage]) -> None:
-        self._work = _Work()
-        self._events = _events(generator, question, passages, self._work)
-
-    def __next__(self) -> AnswerEvent:
-        event = None if self._work.is_closed else next(self._events)
-        if event is None or self._work.is_closed:  # perhaps while this thread waited
-            raise StopIteration
-        return event
-
-    def close(self) -> None:
-        """Stop the work and close the connection. Idempotent, and safe from any thread."""
-        self._work.close()
-
-    def __del__(self) -> None:
-        self._work.close()
-
-
-class _Work:
-    """What an answer's iterator and the code behind it share; the iterator itself must be free to be collected."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._reply: ModelReply | None = None
-        self.is_closed = False
-
-    def begin(self, reply: ModelReply) -> None:
-        with self._lock:
-            self._reply = reply
-            if self.is_closed:
-                reply.cancel()
-
-    def close(self) -> None:
-        with self._lock:
-            self.is_closed = True
-            if self._reply is not None:
-                self._reply.cancel()
-
-
 def _events(
-    generator: OpenAIGenerator, question: Question, passages: Sequence[ContextPassage], work: _Work
+    reply: ModelReply, reader: AnswerReader, left_out: tuple[int, ...], cancellation: Cancellation
 ) -> Iterator[AnswerEvent]:
-    if not passages:
-        yield AnswerEnd()
-        return
-    try:
-        prompt = generator.prompt(question.text, passages)
-    except GenerationError as error:
-        yield AnswerEnd(left_out=tuple(passage.marker for passage in passages), error=error)
-        return
-    reply = generator.ask(prompt)
-    work.begin(reply)
-    yield from _read(reply, generator.reader(prompt, question), prompt.left_out)
-
-
-def _read(reply: ModelReply, reader: AnswerReader, left_out: tuple[int, ...]) -> Iterator[AnswerEvent]:
     """The events of one reply."""
     end = Reply()
     error: GenerationError | None = None
@@ -214,6 +157,7 @@ def _read(reply: ModelReply, reader: AnswerReader, left_out: tuple[int, ...]) ->
                 yield from reader.feed(item)
             elif item.strip():
                 reply.cancel()  # the answer is complete, and yet the model goes on
+        cancellation.check()
         if not end.refused:
             yield from reader.finish("cut" if end.cut_off else "whole")
     except GenerationError as caught:
