@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio
 import anyio.to_thread
 from anyio import CapacityLimiter
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI
 
-from ragstack.api.errors import error_response
-from ragstack.api.routes import health
+from ragstack.api.errors import install_error_handlers
+from ragstack.api.request_ids import RequestIds
+from ragstack.api.routes import chat, citations, health, models, query
+from ragstack.api.shutdown import Shutdown
 from ragstack.api.state import AppState
-from ragstack.errors import RagstackError
+from ragstack.ledger.issued_citations import IssuedCitations
 from ragstack.pipeline import Pipeline
 from ragstack.version import __version__
 
@@ -24,17 +27,24 @@ def create_app(pipeline: Pipeline) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.ragstack = AppState(pipeline, config, CapacityLimiter(config.threads))
+        shutdown = Shutdown()
         try:
-            yield
+            with IssuedCitations(pipeline.state_dir) as issued:
+                async with anyio.create_task_group() as background:
+                    threads = CapacityLimiter(config.threads)
+                    app.state.ragstack = AppState(
+                        pipeline, config, threads, background, shutdown, issued, started_at=time.time()
+                    )
+                    try:
+                        yield
+                    finally:
+                        shutdown.end_requests()
         finally:
             await anyio.to_thread.run_sync(pipeline.close)
 
     app = FastAPI(title="ragstack", version=__version__, lifespan=lifespan)
-
-    @app.exception_handler(RagstackError)
-    async def on_error(request: Request, error: RagstackError) -> JSONResponse:
-        return error_response(request, error)
-
-    app.include_router(health.router)
+    install_error_handlers(app)
+    for module in (query, chat, citations, models, health):
+        app.include_router(module.router)
+    app.add_middleware(RequestIds)
     return app
