@@ -11,8 +11,10 @@ from ragstack.citations.chain import Chain, Citation
 from ragstack.ledger.issued_citations import IssuedCitation
 
 
-def answered(state: AppState, caller: Caller, answer: CheckedAnswer) -> None:
-    """A chain is about to be sent. Called once a query, in the query's thread."""
+def answered(state: AppState, caller: Caller, answer: CheckedAnswer, request_id: str) -> None:
+    """A chain is about to be sent. Called once a query, in the query's thread and the request's context."""
+    if answer.chain.answer is not None:
+        state.issued.add(issued(answer.chain, answer.chain.answer.citations))
 
 
 def issued(chain: Chain, citations: Iterable[Citation]) -> Iterator[IssuedCitation]:

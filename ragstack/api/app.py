@@ -21,8 +21,11 @@ from ragstack.pipeline import Pipeline
 from ragstack.version import __version__
 
 
-def create_app(pipeline: Pipeline) -> FastAPI:
-    """The application that serves ``pipeline``; it closes the pipeline when it shuts down."""
+def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI:
+    """The application that serves ``pipeline``; it closes the pipeline when it shuts down.
+
+    ``local_token`` is the credential of commands on this machine (:mod:`ragstack.api.discovery`); None takes none.
+    """
     config = pipeline.config.server
 
     @asynccontextmanager
@@ -42,7 +45,7 @@ def create_app(pipeline: Pipeline) -> FastAPI:
         finally:
             await anyio.to_thread.run_sync(pipeline.close)
 
-    app = FastAPI(title="ragstack", version=__version__, lifespan=lifespan)
+    app = FastAPI(title="ragstack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     install_error_handlers(app)
     for module in (query, chat, citations, models, health):
         app.include_router(module.router)

@@ -121,7 +121,8 @@ def error_response(request: Request, error: RagstackError) -> Response:
     status, detail = status_of(error), error_detail(request, error)
     if status >= 500 and status != 503:
         _log.error("request %s: %s: %s", detail.request_id, detail.type, detail.message)
-    headers = dict(error.headers) if isinstance(error, ApiError) else {}
+    request.state.error_type = detail.type
+    headers = dict(getattr(error, "headers", {}))
     if status == 503:
         headers.setdefault("Retry-After", _RETRY_AFTER_S)
     render = getattr(request.state, "render_error", None)
@@ -230,7 +231,7 @@ def _from_http(request: Request, error: HTTPException) -> ApiError:
     headers = error.headers or {}
     path = request.url.path
     if error.status_code == 404:
-        return ApiError(404, "NotFound", f"there is no {path} here.", hint="See /docs for the routes.")
+        return ApiError(404, "NotFound", f"there is no {path} here.", hint="GET /openapi.json lists the routes.")
     if error.status_code == 405:
         allowed = headers.get("Allow", headers.get("allow", ""))
         return ApiError(

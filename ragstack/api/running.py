@@ -134,7 +134,7 @@ class QueryRun:
                     # Before it is sent: whoever reads it may ask for its citations at once.
                     state.issued.add(issued(chain, (found.citation for found in checked.citations)))
                 elif isinstance(checked, CheckedAnswer):
-                    answered(state, self._caller, checked)
+                    answered(state, self._caller, checked, request_id_of(self._request))
                 deliver(checked)
 
 
