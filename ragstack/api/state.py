@@ -1,0 +1,41 @@
+"""What every route works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+from anyio import CapacityLimiter
+from anyio.abc import TaskGroup
+from fastapi import Depends, Request
+
+from ragstack.api.shutdown import Shutdown
+from ragstack.config.models import ServerConfig
+from ragstack.ledger.issued_citations import IssuedCitations
+from ragstack.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class AppState:
+    """One served pipeline. ``threads`` bounds how many calls into it run at a time.
+
+    ``background`` holds what outlives its request for a moment: threads that have not noticed yet that nobody waits
+    for them. ``started_at`` is in seconds since the epoch.
+    """
+
+    pipeline: Pipeline
+    config: ServerConfig
+    threads: CapacityLimiter
+    background: TaskGroup
+    shutdown: Shutdown
+    issued: IssuedCitations
+    started_at: float
+
+
+def state_of(request: Request) -> AppState:
+    """The state of the application that serves this request."""
+    state: AppState = request.app.state.ragstack
+    return state
+
+
+State: TypeAlias = Annotated[AppState, Depends(state_of)]
