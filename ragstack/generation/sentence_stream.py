@@ -12,6 +12,8 @@ from ragstack.sentences import character_spans
 # So many characters after a sentence's successor has begun, nothing that is still to come can move the boundary:
 # the rules of ragstack.sentences look past 8 quotation marks or 7 characters of a list marker.
 _LOOK_AHEAD = 12
+# What decides whether a sentence ends lies within so many characters before its end.
+_LOOK_BACK = 100
 # Text without any end of a sentence is cut here, so that one answer can't make us wait or count for ever.
 _MAX_SENTENCE = 4000
 _ENDED = re.compile(r"[.!?…。！？][\"'”’»)\]*_]*\Z")
@@ -47,6 +49,7 @@ class SentenceStream:
         self._fences: list[list[int]] = []  # start and end of each fenced block; the end of an open one is -1
         self._bare_lines: list[int] = []  # where marks stood on a line of their own
         self._checks: list[int] = []  # lengths of the text at which boundaries are looked for
+        self._quiet = 0  # no sentence ends before this place, save near it
         self._may_end = False  # a sentence may have ended; the next letter decides when that is looked at
 
     @property
@@ -83,8 +86,10 @@ class SentenceStream:
             self._look_for_end(character, before, size)
         if self._checks and size >= self._checks[0]:
             del self._checks[0]
-            spans = self._spans()
-            yield from self._settle(sum(start <= size - _LOOK_AHEAD for start, _ in spans[1:]))
+            if self._fences or len(character_spans(self._text[self._quiet :])) > 1:
+                yield from self._settle(sum(start <= size - _LOOK_AHEAD for start, _ in self._spans()[1:]))
+            else:
+                self._quiet = max(0, size - _LOOK_BACK)
         elif size >= _MAX_SENTENCE and not self._fences and (character.isspace() or size >= 2 * _MAX_SENTENCE):
             yield from self._settle(max(1, len(self._spans()) - 1))
 
@@ -161,7 +166,7 @@ class SentenceStream:
         return True
 
     def _cut(self, done: int) -> None:
-        self._text = self._text[done:]
+        self._text, self._quiet = self._text[done:], 0
         self._marks = [(max(0, at - done), mark) for at, mark in self._marks]
         self._fences = [[start - done, end if end < 0 else end - done] for start, end in self._fences if start >= done]
         self._bare_lines = [at - done for at in self._bare_lines if at > done]
