@@ -92,15 +92,20 @@ class MarkerScanner:
     def feed(self, text: str) -> Iterator[Item]:
         """The items that are settled by ``text``."""
         for character in text:
-            for item in self._take(self._code.see(character)):
-                yield from self._joiner.take(item)
+            yield from self._joined(self._code.see(character))
 
     def finish(self) -> Iterator[Item]:
         """What was still held when the text ended."""
+        yield from self._joined(self._code.finish())
         while self._held:
             for item in self._give_up():
                 yield from self._joiner.take(item)
         yield from self._joiner.finish()
+
+    def _joined(self, places: Iterator[Place]) -> Iterator[Item]:
+        for place in places:
+            for item in self._take(place):
+                yield from self._joiner.take(item)
 
     def _take(self, place: Place) -> Iterator[Item]:
         patterns = self._patterns

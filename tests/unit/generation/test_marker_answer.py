@@ -16,9 +16,11 @@ from tests.generation_kit import TEXTS, passages, question, quoted, read, shown
 
 ANSWER = (
     "# Images\n\nRaw images are kept for 400 days [qzvk:1]. The dome closes in wind. [qzvk:2][qzvk:1] See e.g."
-    " Mr. Smith, version 3.5, and table [12].\n\n- mirrors are washed in May\n  [qzvk:3]\n- [QZVK: 2, 1] a list item\n\n"
+    " Mr. Smith, version 3.5, and table [12].\n\n- mirrors are washed in May\n  [qzvk:3]\n"
+    "- [QZVK: 2, 1] a list item\n\n"
     "```py\nlist[1] = 'x'  # [qzvk:2]\n\n\nend. Of it\n```\n[qzvk:2]\n"
-    "水泵每年检查一次。[qzvk:3]第二句在这里，很长的句子。 👩‍🔧 says `a[3]` (qzvk:9). Invented [qzvk:77], [qzvk:1]; done."
+    "水泵每年检查一次。[qzvk:3]第二句在这里，很长的句子。"
+    " 👩‍🔧 says `a[3]` (qzvk:9). Invented [qzvk:77], [qzvk:1]; done."
 )
 
 
@@ -117,6 +119,8 @@ def test_text_without_markers_is_kept_to_the_letter(text: str) -> None:
         ("Foo is bar.\n\n[qzvk:1] Next one is here.", "Foo is bar.\n\nNext one is here. [1]", 0),
         ("Yes. [qzvk:1] No. [qzvk:2]", "Yes. [1] No. [2]", 0),
         ("| a | b |\n|---|---|\n| c | d [qzvk:1] |", "| a | b |\n|---|---|\n| c | d | [1]", 0),
+        ("A ` and [12] stay.", "A ` and (12) stay.", 0),
+        ("A ``b ` [12]`` and `x[3] ", "A ``b ` [12]`` and `x(3)", 0),
         ("Foo [link](http://x.y/[1]) bar", "Foo [link](http://x.y/(1)) bar", 0),
         ("[qzvk:none]", "", 0),
         ("The passages do not say. [qzvk:none]", "", 0),

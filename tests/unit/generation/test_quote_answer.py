@@ -145,10 +145,10 @@ def test_claims_of_the_wrong_shape(claims: list[Any], texts: list[str], dropped:
     [
         ("Raw images are kept for 400 days.", ["Raw images are kept for 400 days."]),
         ("raw  images\nare kept for 400 days", ["Raw images are kept for 400 days"]),
-        ('They are never deleted before - unless the "owner"', ["They are **never** deleted before – unless the “owner"]),
+        ('are never deleted before - unless the "owner"', ["are **never** deleted before – unless the “owner"]),
         ("asks. The dome must", ["asks.\r\n\r\nThe dome must"]),
         ("The dome must not be openned in strong wind", ["The dome must not be opened in strong wind"]),
-        ("The dome must ... motor overheats quickly", ["The dome must", "motor overheats quickly"]),
+        ("The dome must … motor overheats quickly", ["The dome must", "motor overheats quickly"]),
         ("snake_case=a(12)", ["snake_case=a[12]"]),
         ("水泵每年", ["水泵每年"]),
         ("Raw imagse are kept for 400 days", ["Raw images are kept for 400 days"]),
