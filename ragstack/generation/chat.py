@@ -42,10 +42,10 @@ class ChatClient:
         self._config = config
         self.errors = ChatErrors(config)
         # Without a key of its own the SDK would send the one in OPENAI_API_KEY to whatever address this is.
-        key = config.api_key.get_secret_value() if config.api_key is not None else "none"
+        key = config.api_key.get_secret_value() if config.api_key is not None else ""
         self._client = openai.AsyncOpenAI(
             base_url=config.base_url,
-            api_key=key,
+            api_key=key or "none",
             timeout=openai.Timeout(config.timeout_s, connect=config.first_token_timeout_s),
             max_retries=config.max_retries,
         )
