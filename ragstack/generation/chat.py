@@ -49,6 +49,8 @@ class ChatClient:
             timeout=openai.Timeout(config.timeout_s, connect=config.first_token_timeout_s),
             max_retries=config.max_retries,
         )
+        # Nor does an organisation of OPENAI_ORG_ID belong to it.
+        self._client.organization = self._client.project = None
 
     async def close(self) -> None:
         """Release connections."""

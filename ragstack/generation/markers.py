@@ -134,6 +134,8 @@ class MarkerScanner:
             for place in held[end:]:
                 yield from self._take(place)
             return
+        if self._patterns.echo.fullmatch(text):
+            return  # a weak model goes on as the prompt did, delimiters and all
         if self._patterns.number.fullmatch(text) and not held[0].in_code:
             held = [Place("(", held[0].in_fence, False), *held[1:-1], Place(")", held[-1].in_fence, False)]
         yield self._letter(held[0])
@@ -152,6 +154,7 @@ class _Patterns:
         self._tag = tag
         digits = r"[\d \t,;–—-]{0,48}"
         number = [r"\[", r"[ \t]{0,2}", r"\d", digits, r"\]"]
+        echo = ["<", "/?", *"passage", " ", *tag, r"[ \d]{0,12}", ">"]
         if tag:
             opener, closer, gap = r"[\[(⟦【{<⟨［]", r"[\])⟧】}>⟩］]", r"[ \t]{0,2}"
             inside = rf"[\d \t,;:#&–—{_NONE}{tag}-]{{0,48}}"
@@ -160,8 +163,9 @@ class _Patterns:
                 [opener, opener, gap, *tag, inside, closer, closer],
                 [*tag, ":", rf"\d{{1,{_MAX_DIGITS}}}"],
                 number,
+                echo,
             ]
-            closed = [*forms[:2], number]
+            closed = [*forms[:2], number, echo]
             marker = rf"(?:{opener}{{1,2}}{gap}{tag}(?={inside}{closer}{{0,2}}\Z)|{tag}(?=:\d+\Z))(?P<body>.*)"
         else:
             none = [r"\[", r"[ \t]{0,2}", *_NONE, r"[ \t]{0,2}", r"\]"]
@@ -173,6 +177,7 @@ class _Patterns:
         self.viable = re.compile("|".join(map(_prefixes, forms)), flags)
         self.closed = re.compile("|".join("".join(atoms) for atoms in closed), flags)
         self.marker = re.compile(marker, flags)
+        self.echo = re.compile("".join(echo) if tag else r"(?!)", flags)
         self.number = re.compile("".join(number) if tag else r"(?!)")
 
     def may_begin(self, place: Place, previous: str) -> bool:

@@ -339,11 +339,13 @@ def test_settings_reach_the_request(server: ReplayServer) -> None:
 
 def test_the_environments_key_goes_nowhere(server: ReplayServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-environment")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-of-the-environment")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
     made = generator(server.base_url)
     server.reply(whole("Yes."))
     answer(made)
     assert server.seen[0].headers["authorization"] == "Bearer none"
+    assert "of-the-environment" not in str(server.seen[0].headers)
     made.close()
 
 

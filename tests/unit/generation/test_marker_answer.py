@@ -51,7 +51,8 @@ PIECES = st.sampled_from(
         "]", "[qzvk:none]", "[none]", "The dome closes.", "Raw images are kept", " ", "  ", "\n", "\n\n", "\r\n", ".",
         "!", "?", "...", ",", "; ", "e.g.", "Dr.", "3.5", "“Quoted.”", "- item", "1. first", "# Head", "| a | b |",
         "```\n", "```py\n", "~~~\n", "`", "`a[1]`", "水泵。", "é", "👩‍🔧", "\ud83d", "\ude00", "\x00", "<think>",
-        "</think>", "x" * 60,
+        "</think>", "x" * 60, "<passage qzvk 2>",
+        "</passage qzvk>",
     ]
 )  # fmt: skip
 
@@ -122,6 +123,8 @@ def test_text_without_markers_is_kept_to_the_letter(text: str) -> None:
         ("A ` and [12] stay.", "A ` and (12) stay.", 0),
         ("A ``b ` [12]`` and `x[3] ", "A ``b ` [12]`` and `x(3)", 0),
         ("Foo [link](http://x.y/[1]) bar", "Foo [link](http://x.y/(1)) bar", 0),
+        ("<passage qzvk 4>\nFoo is <b>bar</b>.\n</passage qzvk>", "Foo is <b>bar</b>.", 0),
+        ("<passage 1> <pass", "<passage 1> <pass", 0),
         ("[qzvk:none]", "", 0),
         ("The passages do not say. [qzvk:none]", "", 0),
         ("[qzvk:none] The passages do not say when.", "", 0),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ragstack.config.generators import OpenAIGeneratorConfig, PromptConfig, TokenCounterConfig
+from ragstack.config.generators import MARKERS_SYSTEM, OpenAIGeneratorConfig, PromptConfig, TokenCounterConfig
 from ragstack.config.loader import parse_config
 from ragstack.config.prompt_template import check_template, fill, placeholders
 from ragstack.errors import ConfigError, GenerationError
@@ -112,6 +113,11 @@ def test_the_prompt_of_each_mode() -> None:
     quotes = answer_prompt(OpenAIGeneratorConfig(mode="quotes"), words, "How?", passages(heading_path=()))
     assert '{"claims": [{"text": ' in quotes.messages[0].content
     assert f"<passage {quotes.form.tag} 1>\n{TEXTS[0]}\n" in quotes.messages[1].content
+
+
+def test_the_documented_rules_are_the_default(repository: Path) -> None:
+    documented = (repository / "docs" / "generation.md").read_text(encoding="utf-8")
+    assert f"```text\n{MARKERS_SYSTEM}\n```" in documented
 
 
 def test_each_request_has_a_tag_of_its_own_that_no_text_holds() -> None:
