@@ -8,6 +8,8 @@ from ragstack.config.generators import OpenAIGeneratorConfig
 from ragstack.errors import GenerationError
 
 _MAX_DETAIL = 200
+# What the client raises when it reads something else than chunks of a chat completion.
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
 _STATUS = {
     400: ("did not accept the request", "Check generator.model, max_context_tokens, structured_output, extra_body."),
     401: ("refused the key", "Check generator.api_key."),
@@ -42,7 +44,8 @@ class ChatErrors:
             return self._status(error)
         if isinstance(error, openai.APITimeoutError):
             return self.too_slow("did not answer in time")
-        if isinstance(error, openai.APIConnectionError):
+        # Before version 3 the client lets its HTTP library's own errors through in mid-stream.
+        if isinstance(error, openai.APIConnectionError) or not isinstance(error, (openai.OpenAIError, *_UNREADABLE)):
             cause = error.__cause__ or error
             return self.error(
                 f"cannot be reached, or the connection broke: {self._brief(str(cause) or type(cause).__name__)}",
