@@ -10,8 +10,11 @@ from ragstack.errors import GenerationError
 _MAX_DETAIL = 200
 # What the client raises when it reads something else than chunks of a chat completion.
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
+_CHECK_REQUEST = (
+    "Check generator.model, max_context_tokens, temperature, max_tokens_field, structured_output and extra_body."
+)
 _STATUS = {
-    400: ("did not accept the request", "Check generator.model, max_context_tokens, structured_output, extra_body."),
+    400: ("did not accept the request", _CHECK_REQUEST),
     401: ("refused the key", "Check generator.api_key."),
     402: ("wants to be paid", "Check the account that generator.api_key belongs to."),
     403: ("refused the key", "Check generator.api_key, and whether it may use this model."),
@@ -21,7 +24,7 @@ _STATUS = {
     ),
     408: ("gave up waiting", "Check the server's load; generator.max_retries is how often it is asked again."),
     413: ("found the request too large", "Lower generator.max_context_tokens or retrieval.top_n."),
-    422: ("did not accept the request", "Check generator.model, structured_output, max_tokens_field, extra_body."),
+    422: ("did not accept the request", _CHECK_REQUEST),
     429: ("has no room or no quota left", "Ask again later, or raise the quota; generator.max_retries may help."),
 }
 

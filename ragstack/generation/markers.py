@@ -23,6 +23,8 @@ _LETTERS = "bcdfghjkmnpqrstvwxz"
 _TAG_LENGTH = 4
 _NONE = "none"
 _MAX_DIGITS = 6
+_SPACE = " \\t\u00a0\u202f\u2009"
+_SEPARATORS = ",;，、；–—"
 _NUMBERS = re.compile(r"(\d+)(?:\s*[-–—]\s*(\d+))?")
 _NO_SPACE_BEFORE = ".,;:!?…)]}»”’\r\n"
 
@@ -152,12 +154,12 @@ class _Patterns:
 
     def __init__(self, tag: str) -> None:
         self._tag = tag
-        digits = r"[\d \t,;–—-]{0,48}"
-        number = [r"\[", r"[ \t]{0,2}", r"\d", digits, r"\]"]
+        digits = rf"[\d{_SPACE}{_SEPARATORS}-]{{0,48}}"
+        number = [r"\[", rf"[{_SPACE}]{{0,2}}", r"\d", digits, r"\]"]
         echo = ["<", "/?", *"passage", " ", *tag, r"[ \d]{0,12}", ">"]
         if tag:
-            opener, closer, gap = r"[\[(⟦【{<⟨［]", r"[\])⟧】}>⟩］]", r"[ \t]{0,2}"
-            inside = rf"[\d \t,;:#&–—{_NONE}{tag}-]{{0,48}}"
+            opener, closer, gap = r"[\[(⟦【{<⟨［]", r"[\])⟧】}>⟩］]", rf"[{_SPACE}]{{0,2}}"
+            inside = rf"[\d{_SPACE}{_SEPARATORS}:：#&{_NONE}{tag}-]{{0,48}}"
             forms = [
                 [opener, gap, *tag, inside, closer],
                 [opener, opener, gap, *tag, inside, closer, closer],
@@ -168,7 +170,7 @@ class _Patterns:
             closed = [*forms[:2], number, echo]
             marker = rf"(?:{opener}{{1,2}}{gap}{tag}(?={inside}{closer}{{0,2}}\Z)|{tag}(?=:\d+\Z))(?P<body>.*)"
         else:
-            none = [r"\[", r"[ \t]{0,2}", *_NONE, r"[ \t]{0,2}", r"\]"]
+            none = [r"\[", rf"[{_SPACE}]{{0,2}}", *_NONE, rf"[{_SPACE}]{{0,2}}", r"\]"]
             forms = [number, none, [r"[\[(]", *number, r"[\])]"]]
             closed = forms
             marker = "|".join("".join(atoms) for atoms in forms)

@@ -29,7 +29,7 @@ _CONTROL = re.compile(
     re.IGNORECASE,
 )
 _SHOWN_AS = {"<": "‹", "[": "［"}
-_NUMBER_IN_BRACKETS = re.compile(r"\[([\d \t,;–—-]*\d[\d \t,;–—-]*)\]")
+_NUMBER_IN_BRACKETS = re.compile(r"\[([\d\s,;，、；–—-]*\d[\d\s,;，、；–—-]*)\]")
 # Tokens that a chat template puts around messages, and that begin the answer.
 _TEMPLATE_TOKENS = 24
 _CONDENSED_TOKENS = 256

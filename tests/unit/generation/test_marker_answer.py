@@ -107,6 +107,8 @@ def test_text_without_markers_is_kept_to_the_letter(text: str) -> None:
         ("Foo is bar 【qzvk:1】.", "Foo is bar. [1]", 0),
         ("Foo is bar [qzvk:1-3].", "Foo is bar. [1] [2] [3]", 0),
         ("Foo is bar [qzvk:1; qzvk:2].", "Foo is bar. [1] [2]", 0),
+        ("水泵[qzvk：1、2]。", "水泵。 [1] [2]", 0),
+        ("Foo [\u00a012] is [1，2].", "Foo (\u00a012) is (1，2).", 0),
         ("Foo is bar qzvk:2.", "Foo is bar. [2]", 0),
         ("Foo is bar [qzvk:1 and so on.", "Foo is bar and so on. [1]", 0),
         ("Foo is bar [qzvk:0] [qzvk:4] [qzvk:].", "Foo is bar.", 3),
