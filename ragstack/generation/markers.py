@@ -28,6 +28,19 @@ _SEPARATORS = ",;，、；–—"
 _NUMBERS = re.compile(r"(\d+)(?:\s*[-–—]\s*(\d+))?")
 _NO_SPACE_BEFORE = ".,;:!?…)]}»”’\r\n"
 
+_NUMBER = (r"\[", rf"[{_SPACE}]{{0,2}}", r"\d", rf"[\d{_SPACE}{_SEPARATORS}-]{{0,48}}", r"\]")
+
+
+def _prefixes(atoms: Sequence[str]) -> str:
+    """A pattern of everything that may still become a match of ``atoms``, one after the other."""
+    pattern = ""
+    for atom in reversed(atoms):
+        pattern = f"(?:{atom}{pattern})?"
+    return pattern
+
+
+_NUMBER_BEGUN = re.compile(_prefixes(_NUMBER))
+
 
 def draw_tag(texts: Iterable[str], draw: Callable[[str], str] = secrets.choice) -> str:
     """Letters that occur in none of ``texts``, in any case. ``draw`` chooses one letter of those given."""
@@ -69,10 +82,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One character of the answer's text; ``in_fence`` inside a fenced code block."""
+    """One character of the answer's text; ``in_fence`` inside a fenced code block, ``in_code`` in code at all."""
 
     character: str
     in_fence: bool = False
+    in_code: bool = False
 
 
 Item: TypeAlias = "Letter | Mark"
@@ -90,6 +104,7 @@ class MarkerScanner:
         self._held: list[Place] = []  # may become a marker
         self._previous = ""
         self._joiner = _Joiner()
+        self._guard = _NumberGuard()
 
     def feed(self, text: str) -> Iterator[Item]:
         """The items that are settled by ``text``."""
@@ -100,14 +115,19 @@ class MarkerScanner:
         """What was still held when the text ended."""
         yield from self._joined(self._code.finish())
         while self._held:
-            for item in self._give_up():
-                yield from self._joiner.take(item)
-        yield from self._joiner.finish()
+            yield from self._tidied(self._give_up())
+        for item in self._joiner.finish():
+            yield from self._guard.take(item)
+        yield from self._guard.finish()
 
     def _joined(self, places: Iterator[Place]) -> Iterator[Item]:
         for place in places:
-            for item in self._take(place):
-                yield from self._joiner.take(item)
+            yield from self._tidied(self._take(place))
+
+    def _tidied(self, items: Iterator[Item]) -> Iterator[Item]:
+        for item in items:
+            for joined in self._joiner.take(item):
+                yield from self._guard.take(joined)
 
     def _take(self, place: Place) -> Iterator[Item]:
         patterns = self._patterns
@@ -138,15 +158,13 @@ class MarkerScanner:
             return
         if self._patterns.echo.fullmatch(text):
             return  # a weak model goes on as the prompt did, delimiters and all
-        if self._patterns.number.fullmatch(text) and not held[0].in_code:
-            held = [Place("(", held[0].in_fence, False), *held[1:-1], Place(")", held[-1].in_fence, False)]
         yield self._letter(held[0])
         for place in held[1:]:
             yield from self._take(place)
 
     def _letter(self, place: Place) -> Letter:
         self._previous = place.character
-        return Letter(place.character, place.in_fence)
+        return Letter(place.character, place.in_fence, place.in_code)
 
 
 class _Patterns:
@@ -154,33 +172,30 @@ class _Patterns:
 
     def __init__(self, tag: str) -> None:
         self._tag = tag
-        digits = rf"[\d{_SPACE}{_SEPARATORS}-]{{0,48}}"
-        number = [r"\[", rf"[{_SPACE}]{{0,2}}", r"\d", digits, r"\]"]
         echo = ["<", "/?", *"passage", " ", *tag, r"[ \d]{0,12}", ">"]
         if tag:
             opener, closer, gap = r"[\[(⟦【{<⟨［]", r"[\])⟧】}>⟩］]", rf"[{_SPACE}]{{0,2}}"
             inside = rf"[\d{_SPACE}{_SEPARATORS}:：#&{_NONE}{tag}-]{{0,48}}"
-            forms = [
+            forms: list[Sequence[str]] = [
                 [opener, gap, *tag, inside, closer],
                 [opener, opener, gap, *tag, inside, closer, closer],
                 [*tag, ":", rf"\d{{1,{_MAX_DIGITS}}}"],
-                number,
                 echo,
             ]
-            closed = [*forms[:2], number, echo]
-            marker = rf"(?:{opener}{{1,2}}{gap}{tag}(?={inside}{closer}{{0,2}}\Z)|{tag}(?=:\d+\Z))(?P<body>.*)"
+            closed = [*forms[:2], echo]
+            rest = rf"(?={inside}(?:{closer}{{2}})?\Z)"  # of two brackets, one that is closed is a marker by itself
+            marker = rf"(?:{opener}{gap}{tag}(?={inside}{closer}?\Z)|{opener}{{2}}{gap}{tag}{rest}|{tag}(?=:\d+\Z))"
+            marker += "(?P<body>.*)"
         else:
             none = [r"\[", rf"[{_SPACE}]{{0,2}}", *_NONE, rf"[{_SPACE}]{{0,2}}", r"\]"]
-            forms = [number, none, [r"[\[(]", *number, r"[\])]"]]
+            forms = [_NUMBER, none, [r"[\[(]", *_NUMBER, r"[\])]"]]
             closed = forms
-            marker = "|".join("".join(atoms) for atoms in forms)
-            marker = rf"(?={marker}\Z)(?P<body>.*)"
+            marker = rf"(?=(?:{'|'.join(''.join(atoms) for atoms in forms)})\Z)(?P<body>.*)"
         flags = re.IGNORECASE | re.DOTALL
         self.viable = re.compile("|".join(map(_prefixes, forms)), flags)
         self.closed = re.compile("|".join("".join(atoms) for atoms in closed), flags)
         self.marker = re.compile(marker, flags)
         self.echo = re.compile("".join(echo) if tag else r"(?!)", flags)
-        self.number = re.compile("".join(number) if tag else r"(?!)")
 
     def may_begin(self, place: Place, previous: str) -> bool:
         """Whether a marker may begin here: not in the middle of a word, and a plain one not in code."""
@@ -188,14 +203,6 @@ class _Patterns:
             return place.character in "[(" and not place.in_code
         begins = self.viable.fullmatch(place.character) is not None
         return begins and not (place.character.isalpha() and previous.isalnum())
-
-
-def _prefixes(atoms: Sequence[str]) -> str:
-    """A pattern of everything that may still become a match of ``atoms``, one after the other."""
-    pattern = ""
-    for atom in reversed(atoms):
-        pattern = f"(?:{atom}{pattern})?"
-    return pattern
 
 
 def _used(body: str) -> int:
@@ -217,6 +224,46 @@ def _read_mark(body: str) -> Mark:
         # "1-3" names three passages; a wide range is no list of passages.
         numbers += range(start, end + 1) if start <= end < start + 100 else [start, end]
     return Mark(tuple(numbers), invalid or int(not numbers))
+
+
+class _NumberGuard:
+    """Writes ``(12)`` for ``[12]`` where it is neither marker nor code: a reader takes it for a citation.
+
+    It comes last, since what is taken out of a text may leave brackets around a number that had none.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[Item] = []
+
+    def take(self, item: Item) -> Iterator[Item]:
+        if not self._held:
+            if isinstance(item, Letter) and item.character == "[" and not item.in_code:
+                self._held.append(item)
+            else:
+                yield item
+            return
+        held = [*self._held, item]
+        if not _NUMBER_BEGUN.fullmatch("".join(each.character for each in held if isinstance(each, Letter))):
+            yield from self._give_up()
+            yield from self.take(item)
+            return
+        self._held = held
+        if isinstance(item, Letter) and item.character == "]":
+            self._held = []
+            yield Letter("(")
+            yield from held[1:-1]
+            yield Letter(")")
+
+    def finish(self) -> Iterator[Item]:
+        while self._held:
+            yield from self._give_up()
+
+    def _give_up(self) -> Iterator[Item]:
+        first, *rest = self._held
+        self._held = []
+        yield first
+        for item in rest:
+            yield from self.take(item)
 
 
 class _Joiner:
