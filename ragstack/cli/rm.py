@@ -42,10 +42,14 @@ def rm(
     targets = [target for source in sources for target in _expanded(source)]
     if not targets:
         raise InputError("no source was named.", hint="Name sources: ragstack rm SOURCE... (see `ragstack status`)")
+    from ragstack.cli.forward import held_by_server, server_of
     from ragstack.indexer.erase import erase
 
     progress = counter("copied", quiet=as_json)
     state_dir = Path(loaded.config.indexer.state_dir)
+    server = server_of(state_dir)
+    if server is not None:
+        raise held_by_server(server, "ragstack rm")
     report = erase(loaded, state_dir, targets, dry_run=dry_run, progress=progress)
     if as_json:
         print_json(report.to_json())
