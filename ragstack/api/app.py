@@ -12,6 +12,7 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 
 from ragstack.api.errors import install_error_handlers
+from ragstack.api.openapi import install_openapi
 from ragstack.api.request_ids import RequestIds
 from ragstack.api.routes import chat, citations, health, models, query
 from ragstack.api.shutdown import Shutdown
@@ -47,7 +48,9 @@ def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI
 
     app = FastAPI(title="ragstack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     install_error_handlers(app)
-    for module in (query, chat, citations, models, health):
-        app.include_router(module.router)
+    routers = [module.router for module in (query, chat, citations, models, health)]
+    for router in routers:
+        app.include_router(router)
+    install_openapi(app, routers)
     app.add_middleware(RequestIds)
     return app

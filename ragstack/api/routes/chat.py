@@ -28,6 +28,7 @@ from ragstack.filters import all_of, parse_filter
 from ragstack.retrieval.engine import QueryRequest
 
 router = APIRouter(prefix="/v1/chat", tags=["chat"], route_class=OpenAIRoute)
+Asker = Annotated[Caller, Depends(caller_with("query"))]
 
 NOTHING_ANSWERS = "Nothing in the corpus answers this."
 _DONE = b"data: [DONE]\n\n"
@@ -67,7 +68,7 @@ class _Completion:
     },
 )
 async def chat_completions(
-    body: ChatBody, request: Request, state: State, caller: Annotated[Caller, Depends(caller_with("query"))]
+    body: ChatBody, request: Request, state: State, caller: Asker
 ) -> Response:
     """Answer the last message from the corpus.
 
