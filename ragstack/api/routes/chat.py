@@ -20,7 +20,7 @@ from ragstack.api.routes.query import QUERY_ERRORS, status_header
 from ragstack.api.running import QueryRun
 from ragstack.api.security import Caller, caller_with
 from ragstack.api.served_models import PIPELINE_MODEL, unknown_model
-from ragstack.api.sse import KEEP_ALIVE, KEEP_ALIVE_S, EventStream, sse_event
+from ragstack.api.sse import EVENT_SCHEMA, KEEP_ALIVE, KEEP_ALIVE_S, EventStream, sse_event
 from ragstack.api.state import AppState, State
 from ragstack.citations.chain import AnswerLink, Chain
 from ragstack.errors import GenerationError, RagstackError
@@ -62,7 +62,7 @@ class _Completion:
     responses={
         200: {
             "description": "The completion; with `stream`, chunks as server-sent events and `[DONE]`.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
         },
         **errors(*(status for status in QUERY_ERRORS if status != 422), 404),
     },
