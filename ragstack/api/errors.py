@@ -12,6 +12,16 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from ragstack.api.redaction import redacted
+from ragstack.api.request_errors import (
+    AuthenticationError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    StorageFullError,
+    TooLargeError,
+    TooManyRequestsError,
+)
 from ragstack.errors import (
     CapabilityError,
     CitationError,
@@ -30,6 +40,13 @@ from ragstack.errors import (
 
 # The first that an error is an instance of decides.
 _STATUSES: tuple[tuple[type[RagstackError], int], ...] = (
+    (AuthenticationError, 401),
+    (ForbiddenError, 403),
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (TooLargeError, 413),
+    (TooManyRequestsError, 429),
+    (StorageFullError, 507),
     (FilterError, 422),
     (InputError, 422),
     (IndexNotFoundError, 503),
@@ -71,10 +88,11 @@ def error_response(request: Request, error: RagstackError) -> JSONResponse:
     """The response that tells of an error of this package's family."""
     detail = ErrorDetail(
         type=type(error).__name__,
-        message=error.message,
-        hint=error.hint,
+        message=redacted(error.message),
+        hint=redacted(error.hint),
         param=None,
         code=None,
         request_id=getattr(request.state, "request_id", ""),
     )
-    return JSONResponse(ErrorBody(error=detail).model_dump(), status_code=status_of(error))
+    headers = getattr(error, "headers", None)
+    return JSONResponse(ErrorBody(error=detail).model_dump(), status_code=status_of(error), headers=headers)

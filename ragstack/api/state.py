@@ -8,8 +8,12 @@ from typing import Annotated, TypeAlias
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
+from ragstack.api.audit import ChainAudit
+from ragstack.api.document_jobs import DocumentJobs
+from ragstack.api.jobs import JobRunner
 from ragstack.config.models import ServerConfig
 from ragstack.pipeline import Pipeline
+
 
 @dataclass(frozen=True)
 class AppState:
@@ -18,6 +22,9 @@ class AppState:
     pipeline: Pipeline
     config: ServerConfig
     threads: CapacityLimiter
+    jobs: JobRunner
+    documents: DocumentJobs
+    audit: ChainAudit | None
 
 
 def state_of(request: Request) -> AppState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from ragstack.citations.places import DocumentReader
 from ragstack.config.models import PipelineConfig
 from ragstack.embedding.base import Embedder
 from ragstack.errors import InputError
-from ragstack.filters import Filter, all_of
+from ragstack.filters import And, Condition, Filter, all_of, bind_filter
 from ragstack.generation.base import AnswerEnd, AnswerSentence, ContextPassage, Question, Turn, WeightedTokens
 from ragstack.ledger.schema import ARCHIVE_FILE, collection_name
 from ragstack.ledger.snapshot import Snapshot, SnapshotReader
@@ -130,6 +130,28 @@ class QueryEngine:
             loading = pool.submit(self._parts.embedder.embed, ["warm up"], "query", ("dense",))
             self._store.count(collection_name(self._parts.generation))
             loading.result()
+
+    def visible_sources(self, source_ids: Iterable[str], filter: Filter) -> set[str]:
+        """Those of the sources that have a chunk which queries with ``filter`` may find now.
+
+        Raises FilterError for a filter that names an undeclared field.
+        """
+        with self._lock, self._pins.reading() as hold, self._ledger.consistent():
+            snapshot = self._ledger.read()
+            hold(snapshot)
+            bound = bind_filter(filter, self._parts_of(snapshot).config.field_types())
+            collection = collection_name(snapshot.generation)
+            visible = set()
+            for source_id in source_ids:
+                version = self._ledger.source_version(source_id)
+                if version is None:
+                    continue
+                # The version keeps chunks out that are staged, or replaced and not purged yet.
+                current = (Condition("source_id", "eq", source_id), Condition("source_version", "eq", version))
+                shown = And((*current, Condition("seq", "lte", snapshot.committed_seq), bound))
+                if self._store.count(collection, shown):
+                    visible.add(source_id)
+            return visible
 
     def query(self, request: QueryRequest) -> Chain:
         """Answer one query with its whole chain. Raises what :meth:`stream` raises."""
