@@ -118,6 +118,11 @@ class KeyFile:
             )
         if filter is not None:
             parse_filter(filter)
+            if "admin" in scopes:
+                raise InputError(
+                    "a key with the scope admin cannot have a filter: it may index and erase any path.",
+                    hint="Use --scope query --scope write.",
+                )
         now = _now()
         if expires_at is not None and expires_at <= now:
             raise InputError(f"the expiry {_text(expires_at)} is past.", hint="Give a moment to come, such as 90d.")
