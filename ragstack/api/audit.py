@@ -19,16 +19,11 @@ from ragstack.api.redaction import redacted
 from ragstack.api.security import Caller
 from ragstack.citations.chain import Chain
 from ragstack.config.models import PipelineConfig
+from ragstack.config.server_audit import audit_dir
 from ragstack.errors import StoreError
 
 _KEY_FILE = "hmac.key"
 _KEY_BYTES = 32
-
-
-def audit_folder(config: PipelineConfig, state_dir: Path) -> Path:
-    """Where the audit log of a pipeline lies."""
-    path = config.server.audit.path
-    return Path(path).expanduser() if path is not None else state_dir / "audit"
 
 
 class ChainAudit:
@@ -46,10 +41,10 @@ class ChainAudit:
         audit = config.server.audit
         if not audit.enabled:
             return None
-        folder = audit_folder(config, state_dir)
+        folder = audit_dir(audit, state_dir)
         return cls(folder, audit.rotate_bytes, audit.keep_files, include_text=audit.include_text)
 
-    def record(self, caller: Caller, chain: Chain, request_id: str) -> None:
+    def record(self, caller: Caller, chain: Chain, request_id: str, *, is_whole: bool = True) -> None:
         """Write the line of one chain; it is on the disk on return. Raises StoreError when it cannot be written."""
         answer = chain.answer
         places = [passage.place for passage in chain.passages]
@@ -65,7 +60,7 @@ class ChainAudit:
             "committed_seq": chain.index.committed_seq,
             "sources": sorted({(place.source_id, place.source_version) for place in places}),
             "citation_ids": [] if answer is None else [citation.citation_id for citation in answer.citations],
-            "status": _status(chain),
+            "status": _status(chain) if is_whole else "broken_off",
         }
         if self._include_text:
             entry["text"] = {
@@ -79,14 +74,17 @@ class ChainAudit:
         return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
-def audit_chain(audit: ChainAudit | None, caller: Caller, chain: Chain, request_id: str) -> None:
-    """Record a chain before it is sent. Blocking (it waits for the disk): call it from a thread of the pool.
+def audit_chain(
+    audit: ChainAudit | None, caller: Caller, chain: Chain, request_id: str, *, is_whole: bool = True
+) -> None:
+    """Record a chain before it is sent; one that is not whole broke off after some of it may have been sent.
+     Blocking (it waits for the disk): call it from a thread of the pool.
 
     ``audit`` is ``state.audit``; None does nothing. Raises StoreError when the line cannot be written: an answer that
     leaves no trace is not given.
     """
     if audit is not None:
-        audit.record(caller, chain, request_id)
+        audit.record(caller, chain, request_id, is_whole=is_whole)
 
 
 def _status(chain: Chain) -> str:

@@ -1,8 +1,7 @@
 """The door: every request passes here before any of its body is read.
 
-In order: security headers on what goes out; an API key in the place of the request's id is dropped; without keys, where
-the request comes from; who sends it; how often; how large its body is. Routes then ask for scopes
-(:func:`ragstack.api.security.caller_with`).
+In order: without keys, where the request comes from; who sends it; how often; how large its body is. Routes then ask
+for scopes (:func:`ragstack.api.security.caller_with`). :class:`SecurityHeaders` is for what goes out.
 
 Without keys the server is open to whoever reaches it, so it must be this machine alone that does. A web page in a
 browser on this machine is the way around that: it may send requests to loopback addresses (told by ``Origin`` and
@@ -20,9 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ragstack.api.errors import error_response
 from ragstack.api.rate_limits import RateLimiter
-from ragstack.api.redaction import holds_key
 from ragstack.api.request_errors import AuthenticationError, ForbiddenError, TooLargeError, TooManyRequestsError
-from ragstack.api.security import CALLER_KEY, Caller, CallerCheck, is_loopback
+from ragstack.api.security import ANONYMOUS, CALLER_KEY, Caller, CallerCheck, is_loopback
 from ragstack.config.models import ServerConfig
 from ragstack.errors import RagstackError
 
@@ -48,8 +46,30 @@ SECURITY_HEADERS = {
 """Put on every response that does not say otherwise itself."""
 
 
+class SecurityHeaders:
+    """Middleware: puts :data:`SECURITY_HEADERS` on every response, errors included. It must be the outermost."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message.setdefault("headers", [])
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+                if scope.get("scheme") == "https":
+                    headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
 def install_guard(app: FastAPI, config: ServerConfig, callers: CallerCheck) -> None:
-    """Put the door before an application. Call it after every other ``add_middleware``: it must be the outermost."""
+    """Put the door before an application's routes. What names requests and answers crashes goes around it."""
     app.add_middleware(Guard, config=config, callers=callers)
     if config.security.cors_origins:
         # Further out than the door: a preflight request carries no key and gets its answer here.
@@ -58,7 +78,7 @@ def install_guard(app: FastAPI, config: ServerConfig, callers: CallerCheck) -> N
             allow_origins=config.security.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id"],
-            expose_headers=["X-Request-Id", "Retry-After"],
+            expose_headers=["X-Request-Id", "X-Citation-Status", "Retry-After"],
             max_age=600,
         )
 
@@ -82,7 +102,6 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["headers"] = [pair for pair in scope["headers"] if not _is_key_as_id(*pair)]
         guarded = _GuardedExchange(scope, receive, send)
         try:
             self._admit(scope)
@@ -92,10 +111,10 @@ class Guard:
         except RagstackError as error:
             if guarded.has_started:
                 raise
-            await error_response(Request(scope), error)(scope, receive, guarded.send_own)
+            await error_response(Request(scope), error)(scope, receive, send)
         else:
             if guarded.too_large is not None and not guarded.has_started:
-                await error_response(Request(scope), guarded.too_large)(scope, receive, guarded.send_own)
+                await error_response(Request(scope), guarded.too_large)(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
         """Leave the caller in the scope. Raises what refuses the request at once."""
@@ -108,9 +127,8 @@ class Guard:
             if scope["method"] not in _SAFE_METHODS:
                 raise
             caller = error
-        if isinstance(caller, Caller) and not caller.key_id:
-            if caller.name == "anonymous" and not self._config.security.allow_public_without_keys:
-                require_this_machine(headers, scope, self._config)
+        if caller is ANONYMOUS and not self._config.security.allow_public_without_keys:
+            require_this_machine(headers, scope, self._config)
         scope[CALLER_KEY] = caller
         self._take_turn(caller, scope)
 
@@ -171,18 +189,7 @@ class _GuardedExchange:
         """Pass a message on, unless the body was too large: a framework turns that into an answer of its own."""
         if self.too_large is not None and not self.has_started:
             return
-        await self.send_own(message)
-
-    async def send_own(self, message: Message) -> None:
-        """Pass a message on, with the headers that every response has."""
-        if message["type"] == "http.response.start":
-            self.has_started = True
-            message.setdefault("headers", [])
-            headers = MutableHeaders(scope=message)
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
-            if self._scope.get("scheme") == "https":
-                headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+        self.has_started = self.has_started or message["type"] == "http.response.start"
         await self._send(message)
 
     def _error(self) -> TooLargeError:
@@ -280,7 +287,3 @@ def _is_same(origin: str, host: str) -> bool:
         return False
     return bool(left.hostname) and left.hostname == right.hostname and ports[0] == ports[1]
 
-
-def _is_key_as_id(name: bytes, value: bytes) -> bool:
-    """An API key sent as the request's id would be written wherever that is."""
-    return name == b"x-request-id" and holds_key(value.decode("latin-1"))

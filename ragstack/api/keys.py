@@ -74,7 +74,7 @@ class KeyFile:
         """Where the keys are kept."""
         return self._path
 
-    def keys(self) -> list[ApiKey]:
+    def entries(self) -> list[ApiKey]:
         """Every key that was ever made, oldest first. Raises ConfigError for a file that cannot be read or is damaged."""
         with self._guard:
             self._refresh()
@@ -82,7 +82,7 @@ class KeyFile:
 
     def has_usable(self) -> bool:
         """True when some key opens something now."""
-        return any(key.state(_now()) == "usable" for key in self.keys())
+        return any(key.state(_now()) == "usable" for key in self.entries())
 
     def find(self, presented: str) -> ApiKey | None:
         """The usable key that was presented, or None. Takes the same time whether or not its id is known."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
-from typing import Any
+from collections.abc import Sized
 
 from ragstack.config.server_security import LimitsConfig
 from ragstack.errors import FilterError, InputError
-from ragstack.filters import And, Condition, Filter, Not, Or, parse_filter
+from ragstack.filters import And, Condition, Filter, Not, Or
 
 
-def parse_limited_filter(value: Mapping[str, Any] | None, limits: LimitsConfig) -> Filter | None:
-    """A request's filter, within the limits; None for none. Raises FilterError."""
-    if value is None:
+def limited_filter(parsed: Filter | None, limits: LimitsConfig) -> Filter | None:
+    """A request's filter if it is within the limits; None for none. Raises FilterError."""
+    if parsed is None:
         return None
-    parsed = parse_filter(value)
     if _depth(parsed) > limits.max_filter_depth:
         raise FilterError(
             f"the filter is nested deeper than {limits.max_filter_depth} levels.", hint="Flatten the filter."

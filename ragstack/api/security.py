@@ -68,7 +68,7 @@ class CallerCheck:
     def needs_key(self) -> bool:
         """True once there were keys: a server that had some never opens to everybody because their file is gone."""
         with self._guard:
-            self._had_keys = self._had_keys or bool(self._keys.keys())
+            self._had_keys = self._had_keys or bool(self._keys.entries())
             return self._had_keys
 
     def caller(self, credential: str | None) -> Caller:

@@ -6,22 +6,33 @@ from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
 from anyio import CapacityLimiter
+from anyio.abc import TaskGroup
 from fastapi import Depends, Request
 
+from ragstack.api.shutdown import Shutdown
 from ragstack.api.audit import ChainAudit
 from ragstack.api.document_jobs import DocumentJobs
 from ragstack.api.jobs import JobRunner
 from ragstack.config.models import ServerConfig
+from ragstack.ledger.issued_citations import IssuedCitations
 from ragstack.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
 class AppState:
-    """One served pipeline. ``threads`` bounds how many calls into it run at a time."""
+    """One served pipeline. ``threads`` bounds how many calls into it run at a time.
+
+    ``background`` holds what outlives its request for a moment: threads that have not noticed yet that nobody waits
+    for them. ``started_at`` is in seconds since the epoch.
+    """
 
     pipeline: Pipeline
     config: ServerConfig
     threads: CapacityLimiter
+    background: TaskGroup
+    shutdown: Shutdown
+    issued: IssuedCitations
+    started_at: float
     jobs: JobRunner
     documents: DocumentJobs
     audit: ChainAudit | None

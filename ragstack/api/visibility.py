@@ -20,24 +20,34 @@ from ragstack.pipeline import Pipeline
 from ragstack.types import Source
 
 
-def visible_sources(pipeline: Pipeline, caller: Caller, source_ids: Iterable[str]) -> set[str]:
-    """Those of the sources that the caller's queries can find; all of them for a caller without a filter.
+def visible_sources(pipeline: Pipeline, caller: Caller, sources: Iterable[ListedSource]) -> set[str]:
+    """The ids of those sources that the caller's queries can find; all of them for a caller without a filter.
 
     A source without chunks (empty, binary) has nothing that a filter could match, so it is not visible to callers
     with one. Raises FilterError when the key's filter names a field that the index does not know.
     """
     if caller.filter is None:
-        return set(source_ids)
+        return {source.source_id for source in sources}
+    visible = set()
     try:
-        return pipeline.engine.visible_sources(source_ids, caller.filter)
+        with pipeline.engine.reading() as (store, collection):
+            for source in sources:
+                # The version keeps chunks out that are staged, or replaced and not purged yet.
+                is_current = (
+                    Condition("source_id", "eq", source.source_id),
+                    Condition("source_version", "eq", source.source_version),
+                )
+                if store.count(collection, And((*is_current, caller.filter))):
+                    visible.add(source.source_id)
     except IndexNotFoundError:
         return set()
+    return visible
 
 
 def visible_source(pipeline: Pipeline, caller: Caller, source_id: str) -> ListedSource:
     """The indexed source with this id. Raises NotFoundError when there is none, or none that the caller may see."""
     found = find_source(pipeline.state_dir, source_id)
-    if found is None or not visible_sources(pipeline, caller, [source_id]):
+    if found is None or not visible_sources(pipeline, caller, [found]):
         raise no_such_document()
     return found
 

@@ -30,10 +30,10 @@ def verify(
 ) -> int:
     """Check that no line of the audit log was changed, added or removed."""
     loaded = load(config)
-    from ragstack.api.audit import audit_folder
     from ragstack.api.audit_log import verify_audit_log
+    from ragstack.config.server_audit import audit_dir
 
-    folder = audit_folder(loaded.config, Path(loaded.config.indexer.state_dir))
+    folder = audit_dir(loaded.config.server.audit, Path(loaded.config.indexer.state_dir))
     if not folder.is_dir():
         raise InputError(f"there is no audit log in {folder}.", hint="`ragstack serve` writes one.")
     found, findings = verify_audit_log(folder, head)

@@ -67,7 +67,7 @@ Examples:
 """)
 def list_keys(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """List the API keys: names, scopes, filters, never the keys."""
-    keys = [_shown(key) for key in _keys(load(config)).keys()]
+    keys = [_shown(key) for key in _keys(load(config)).entries()]
     if as_json:
         print_json({"keys": keys})
         return 0

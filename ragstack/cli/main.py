@@ -42,6 +42,7 @@ COMMANDS: dict[str, Entry] = {
     "init": Entry("ragstack.cli.init:init", "Write a commented ragstack.yaml to start from."),
     "index": Entry("ragstack.cli.index:index", "Index files and folders; run it again after changes."),
     "query": Entry("ragstack.cli.query:query", "Ask the index: an answer with citations."),
+    "serve": Entry("ragstack.cli.serve:serve", "Serve the REST API."),
     "status": Entry("ragstack.cli.status:status", "Say what the index holds."),
     "rm": Entry("ragstack.cli.rm:rm", "Erase sources from the index, down to the last byte."),
     "gc": Entry("ragstack.cli.gc:gc", "Delete what the index does not need any more."),

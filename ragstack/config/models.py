@@ -299,6 +299,18 @@ class ServerConfig(ConfigBlock):
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     threads: int = Field(default=64, ge=1, le=1024, description="Calls into the pipeline that run at a time.")
+    max_waiting_queries: int = Field(
+        default=256, ge=0, description="Queries that may wait for a thread; more are answered with status 429."
+    )
+    query_timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        le=3600,
+        description="Seconds until a query that has not ended is answered with status 504.",
+    )
+    shutdown_timeout_s: float = Field(
+        default=10.0, ge=0, le=3600, description="Seconds that requests under way have to end when the server stops."
+    )
     security: SecurityConfig = Field(default=SecurityConfig(), description="Who may call.")
     limits: LimitsConfig = Field(default=LimitsConfig(), description="How much a request may ask for.")
     documents: DocumentsConfig = Field(default=DocumentsConfig(), description="Uploaded documents.")

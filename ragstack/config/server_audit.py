@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from ragstack.config.block import ConfigBlock
@@ -24,3 +26,8 @@ class AuditConfig(ConfigBlock):
     keep_files: int | None = Field(
         default=None, ge=1, description="Most files kept, the oldest are deleted; null: all of them."
     )
+
+
+def audit_dir(config: AuditConfig, state_dir: Path) -> Path:
+    """The folder of the log."""
+    return Path(config.path).expanduser() if config.path is not None else state_dir / "audit"

@@ -129,16 +129,6 @@ class SnapshotReader:
             ).fetchone()
         return row is not None
 
-    def source_version(self, source_id: str) -> str | None:
-        """The version of the source that queries see, or None when it is not in the active generation."""
-        with translated(self._path, WHAT):
-            row = self._connection.execute(
-                "SELECT source_version FROM sources JOIN generations USING (generation)"
-                " WHERE source_id=? AND state='active'",
-                (source_id,),
-            ).fetchone()
-        return None if row is None else str(row[0])
-
     def source_path(self, source_id: str) -> Path | None:
         """Where the source is read from, or None when it is not in the active generation."""
         with translated(self._path, WHAT):

@@ -11,9 +11,9 @@ import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from ragstack.api.errors import errors
 from ragstack.api.request_errors import ForbiddenError
 from ragstack.api.routes.jobs import JobStarted
-from ragstack.api.routes.responses import errors_of
 from ragstack.api.security import Caller, QueryCaller, WriteCaller
 from ragstack.api.state import AppState, State
 from ragstack.api.upload_reader import ReceivedFile, receive_files
@@ -76,7 +76,7 @@ _UPLOAD_BODY = {
     "",
     status_code=202,
     response_model=JobStarted,
-    responses=errors_of(401, 403, 413, 422, 429, 507),
+    responses=errors(401, 403, 413, 422, 429, 507),
     openapi_extra=_UPLOAD_BODY,
 )
 async def upload(request: Request, state: State, caller: WriteCaller) -> dict[str, str]:
@@ -110,7 +110,7 @@ def _begin_upload(state: AppState, caller: Caller, files: list[ReceivedFile]) ->
     return state.documents.upload(caller, files).job_id
 
 
-@router.get("", response_model=DocumentList, responses=errors_of(401, 403, 422, 429, 503))
+@router.get("", response_model=DocumentList, responses=errors(401, 403, 422, 429, 503))
 async def list_documents(
     state: State,
     caller: QueryCaller,
@@ -126,7 +126,7 @@ def _page(state: AppState, caller: Caller, after: str, limit: int) -> DocumentLi
     shown: list[ListedSource] = []
     for _ in range(_PAGES_LOOKED_AT):
         rows = list_sources(state.pipeline.state_dir, after, limit)
-        visible = visible_sources(state.pipeline, caller, [row.source_id for row in rows])
+        visible = visible_sources(state.pipeline, caller, rows)
         for row in rows:
             after = row.source_id
             if row.source_id in visible:
@@ -156,7 +156,7 @@ def _document(row: ListedSource, state: AppState) -> DocumentBody:
     )
 
 
-@router.post("/reindex", status_code=202, response_model=JobStarted, responses=errors_of(401, 403, 413, 422, 429))
+@router.post("/reindex", status_code=202, response_model=JobStarted, responses=errors(401, 403, 413, 422, 429))
 async def reindex(state: State, caller: WriteCaller, request: ReindexRequest | None = None) -> dict[str, str]:
     """Bring the index in line with the files as they are now."""
     paths = [] if request is None else request.paths
@@ -173,7 +173,7 @@ async def reindex(state: State, caller: WriteCaller, request: ReindexRequest | N
     "/{source_id:path}",
     status_code=202,
     response_model=JobStarted,
-    responses=errors_of(401, 403, 404, 422, 429, 503),
+    responses=errors(401, 403, 404, 422, 429, 503),
 )
 async def delete_document(
     source_id: Annotated[str, Path(description="As the list shows it.", max_length=8192)],

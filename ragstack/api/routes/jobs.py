@@ -9,8 +9,8 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from ragstack.api.document_jobs import owner_of
+from ragstack.api.errors import errors
 from ragstack.api.jobs import Job
-from ragstack.api.routes.responses import errors_of
 from ragstack.api.security import AdminCaller, Caller, WriteCaller
 from ragstack.api.state import State
 
@@ -90,13 +90,13 @@ class DeleteJobRequest(BaseModel):
 JobId = Annotated[str, Path(description="As the request that began the job returned it.", max_length=64)]
 
 
-@router.get("", response_model=JobList, responses=errors_of(401, 403, 429))
+@router.get("", response_model=JobList, responses=errors(401, 403, 429))
 async def list_jobs(state: State, caller: WriteCaller) -> dict[str, Any]:
     """The caller's own jobs; all jobs for the scope admin. A server that restarts has forgotten them."""
     return {"jobs": [job.to_json() for job in state.jobs.jobs(_whose(caller))]}
 
 
-@router.post("", status_code=202, response_model=JobStarted, responses=errors_of(401, 403, 413, 422, 429))
+@router.post("", status_code=202, response_model=JobStarted, responses=errors(401, 403, 413, 422, 429))
 async def start_job(
     request: Annotated[IndexJobRequest | DeleteJobRequest, Field(discriminator="kind")],
     state: State,
@@ -110,13 +110,13 @@ async def start_job(
     return {"job_id": job.job_id}
 
 
-@router.get("/{job_id}", response_model=JobBody, responses=errors_of(401, 403, 404, 422, 429))
+@router.get("/{job_id}", response_model=JobBody, responses=errors(401, 403, 404, 422, 429))
 async def get_job(job_id: JobId, state: State, caller: WriteCaller) -> dict[str, Any]:
     """State, progress and outcome of a job."""
     return state.jobs.get(job_id, _whose(caller)).to_json()
 
 
-@router.delete("/{job_id}", response_model=JobBody, responses=errors_of(401, 403, 404, 409, 422, 429))
+@router.delete("/{job_id}", response_model=JobBody, responses=errors(401, 403, 404, 409, 422, 429))
 async def cancel_job(job_id: JobId, state: State, caller: WriteCaller) -> dict[str, Any]:
     """Stop a job: one that waits at once, one that runs at its next consistent point. An ended one stays as it is."""
     job: Job = state.jobs.cancel(job_id, _whose(caller))

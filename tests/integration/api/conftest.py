@@ -19,14 +19,29 @@ FILES = {
 }
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    """A folder of files, one of them not in UTF-8."""
-    folder = tmp_path / "corpus"
+def write_files(folder: Path) -> Path:
+    """Write the corpus, one file of it not in UTF-8."""
     folder.mkdir()
     for name, text in FILES.items():
         (folder / name).write_bytes(text.encode("latin-1" if name.startswith("latin1") else "utf-8"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A client of a served pipeline for tests that change neither files nor index: made once."""
+    folder = tmp_path_factory.mktemp("served")
+    config = {**SMALL_CONFIG, "retrieval": {"min_relevance": 0.0}}
+    with ragstack.open(config, state_dir=folder / "state") as pipeline:
+        pipeline.index(write_files(folder / "corpus"))
+        with TestClient(create_app(pipeline)) as client:
+            yield client
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """A folder of files, one of them not in UTF-8."""
+    return write_files(tmp_path / "corpus")
 
 
 @pytest.fixture
