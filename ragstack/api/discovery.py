@@ -35,7 +35,8 @@ class RunningServer:
     config_digest: str
     pid: int = field(default_factory=os.getpid)
     host: str = field(default_factory=socket.gethostname)
-    token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+    # In the form of an API key, so that it is taken out of logs as those are.
+    token: str = field(default_factory=lambda: f"rsk_local_{secrets.token_urlsafe(32)}", repr=False)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import anyio.to_thread
 from anyio import CancelScope
 from fastapi import Request
 
-from ragstack.api.answered import answered, issued
+from ragstack.api.answered import answered, broken_off, issued
 from ragstack.api.checking import CheckedAnswer, CheckedEvent, CheckedSentence, CitationChecker
 from ragstack.api.errors import ApiError, internal_error, request_id_of
 from ragstack.api.security import Caller
@@ -122,7 +122,11 @@ class QueryRun:
     def _make_events(self, deliver: Callable[[CheckedEvent | RagstackError], None]) -> None:
         self._query.cancellation.check()
         state = self._state
-        with closing(state.pipeline.engine.stream(self._query)) as events, open_evidence(state.pipeline.state_dir) as e:
+        with (
+            closing(state.pipeline.engine.stream(self._query)) as events,
+            open_evidence(state.pipeline.state_dir) as e,
+            ExitStack() as unfinished,
+        ):
             checker = CitationChecker(e)
             chain = None
             for event in events:
@@ -130,10 +134,12 @@ class QueryRun:
                 checked = checker.event(event)
                 if not isinstance(checked, CheckedSentence | CheckedAnswer):
                     chain = checked.chain
+                    unfinished.callback(broken_off, state, self._caller, chain, request_id_of(self._request))
                 elif isinstance(checked, CheckedSentence) and chain is not None:
                     # Before it is sent: whoever reads it may ask for its citations at once.
                     state.issued.add(issued(chain, (found.citation for found in checked.citations)))
                 elif isinstance(checked, CheckedAnswer):
+                    unfinished.pop_all()
                     answered(state, self._caller, checked, request_id_of(self._request))
                 deliver(checked)
 

@@ -16,6 +16,8 @@ from fastapi import FastAPI
 
 from ragstack.api.app import create_app
 from ragstack.api.discovery import RunningServer, announced, config_digest
+from ragstack.api.keys import KeyFile
+from ragstack.api.security import require_safe_address
 from ragstack.api.state import AppState
 from ragstack.errors import IndexNotFoundError, InputError
 from ragstack.pipeline import Pipeline
@@ -31,6 +33,8 @@ def serve(pipeline: Pipeline, host: str, port: int, on_ready: Callable[[str], No
     Raises InputError for an address that cannot be listened on, IndexLockedError while another process holds the
     index, and what opening store and model raises. Without an index it serves all the same.
     """
+    has_keys = KeyFile(pipeline.state_dir).has_usable()
+    require_safe_address(host, has_keys, pipeline.config.server)
     with ExitStack() as stack:
         stack.callback(pipeline.close)
         listening = stack.enter_context(_listen(host, port))

@@ -10,6 +10,9 @@ from anyio.abc import TaskGroup
 from fastapi import Depends, Request
 
 from ragstack.api.shutdown import Shutdown
+from ragstack.api.audit import ChainAudit
+from ragstack.api.document_jobs import DocumentJobs
+from ragstack.api.jobs import JobRunner
 from ragstack.config.models import ServerConfig
 from ragstack.ledger.issued_citations import IssuedCitations
 from ragstack.pipeline import Pipeline
@@ -30,6 +33,9 @@ class AppState:
     shutdown: Shutdown
     issued: IssuedCitations
     started_at: float
+    jobs: JobRunner
+    documents: DocumentJobs
+    audit: ChainAudit | None
 
 
 async def state_of(request: Request) -> AppState:

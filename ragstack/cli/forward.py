@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -15,10 +16,9 @@ from ragstack.api.discovery import RunningServer, running_server
 from ragstack.errors import IndexLockedError, InputError, InterruptedRunError, RagstackError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ragstack.citations.chain import Chain
     from ragstack.filters import Filter
+    from ragstack.indexer.erase import EraseReport
     from ragstack.indexer.interruption import Interruption
     from ragstack.indexer.report import IndexProgress, IndexReport
 
@@ -62,19 +62,67 @@ def forward_index(
 
     Raises the error that the job ended with, InterruptedRunError when it was stopped, ServerGoneError.
     """
+    from collections import Counter
+
+    from ragstack.indexer.report import FailedSource, IndexReport
+
     # The server has a working directory of its own.
     paths = [os.path.abspath(target) for target in targets]  # noqa: PTH100 - links stay as they were named
     body = {"kind": "index", "paths": paths, "prune": prune, "rebuild": rebuild}
+    told = _job(server, body, _followed(progress), interruption)
+    told.pop("exit_status", None)
+    told["skipped"] = Counter(told["skipped"])
+    told["failed"] = [FailedSource(**failed) for failed in told["failed"]]
+    return IndexReport(**told)
+
+
+def forward_erase(server: RunningServer, targets: list[str]) -> EraseReport:
+    """Let the server erase sources. Raises what :func:`forward_index` raises."""
+    from ragstack.indexer.erase import ErasedSource, EraseReport
+
+    body = {"kind": "delete", "sources": [_as_named_here(target) for target in targets]}
+    told = _job(server, body, lambda progress: None, None)
+    erased = [
+        ErasedSource(
+            source_id=source["source_id"],
+            chunks=source["chunks"],
+            path=None if source["path"] is None else Path(source["path"]),
+            returns=source["indexed_again_by_next_run"],
+            same_text_in=tuple(source["same_text_in"]),
+        )
+        for source in told["erased"]
+    ]
+    return EraseReport(erased, told["generation"], told["chunk_count"], told["dry_run"])
+
+
+def _as_named_here(target: str) -> str:
+    """A target that can only be a path, made absolute: the server has a working directory of its own."""
+    if target.startswith("id:") or not (target.startswith((".", "~")) or Path(target).exists()):
+        return target
+    return os.path.abspath(Path(target).expanduser())  # noqa: PTH100 - links stay as they were named
+
+
+def _job(
+    server: RunningServer,
+    body: dict[str, Any],
+    follow: Callable[[dict[str, Any]], None],
+    interruption: Interruption | None,
+) -> dict[str, Any]:
+    """The report of a job that the server does."""
     job = json.loads(_call(server, "POST", "/v1/jobs", body))
     path = f"/v1/jobs/{job['job_id']}"
-    follow = _followed(progress)
     asked_to_stop = False
     while True:
         job = json.loads(_call(server, "GET", path))
         follow(job["progress"])
-        if job["state"] in ("done", "failed", "cancelled"):
-            return _outcome(job, interruption)
-        if interruption.requested and not asked_to_stop:
+        if job["state"] == "done":
+            return dict(job["report"])
+        if job["state"] == "failed":
+            raise _error(job["error"])
+        if job["state"] == "cancelled":
+            told = job["error"] or {"message": "stopped before it began.", "hint": ""}
+            raise InterruptedRunError(told["message"], hint=told["hint"])
+        if interruption is not None and interruption.requested and not asked_to_stop:
             _call(server, "DELETE", path)
             asked_to_stop = True
         time.sleep(_POLL_S)
@@ -86,23 +134,6 @@ def held_by_server(server: RunningServer, command: str) -> IndexLockedError:
         f"process {server.pid} serves this index at {server.url} and holds it; {command} cannot open it.",
         hint="Stop that server (Ctrl-C or SIGTERM), then run this again.",
     )
-
-
-def _outcome(job: dict[str, Any], interruption: Interruption) -> IndexReport:
-    from collections import Counter
-
-    from ragstack.indexer.report import FailedSource, IndexReport
-
-    if job["state"] == "cancelled":
-        told = job["error"] or {}
-        raise InterruptedRunError(told.get("message") or interruption.message(), hint=told.get("hint", ""))
-    if job["state"] == "failed":
-        raise _error(job["error"])
-    told = dict(job["report"])
-    told.pop("exit_status", None)
-    told["skipped"] = Counter(told["skipped"])
-    told["failed"] = [FailedSource(**failed) for failed in told["failed"]]
-    return IndexReport(**told)
 
 
 def _followed(progress: IndexProgress) -> Callable[[dict[str, Any]], None]:

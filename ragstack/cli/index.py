@@ -78,7 +78,7 @@ def index(
         request = replace(request, leave_out=[*leave_out, *_own_output()])
         return _watch(loaded, state_dir, request, interruption, progress, as_json=as_json)
     with stopping_on_signals(interruption, as_json=as_json), progress:
-        report = _through_server(state_dir, request, interruption, progress)
+        report = _through_server(state_dir, targets, request, interruption, progress)
         if report is None:
             report = run_index(loaded, state_dir, request, progress, interruption=interruption)
     if as_json:
@@ -89,7 +89,11 @@ def index(
 
 
 def _through_server(
-    state_dir: Path, request: IndexRequest, interruption: Interruption, progress: ProgressDisplay
+    state_dir: Path,
+    targets: list[str],
+    request: IndexRequest,
+    interruption: Interruption,
+    progress: ProgressDisplay,
 ) -> IndexReport | None:
     """The report of the server that holds the index; None where no server does."""
     from ragstack.cli.forward import ServerGoneError, forward_index, server_of
@@ -97,7 +101,6 @@ def _through_server(
     server = server_of(state_dir)
     if server is None:
         return None
-    targets = [os.fspath(target) for target in request.targets]
     with suppress(ServerGoneError):  # it ended meanwhile: the index is free
         return forward_index(
             server,

@@ -12,6 +12,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from ragstack.config.block import ConfigBlock, contradiction
+from ragstack.config.server_audit import AuditConfig
+from ragstack.config.server_documents import DocumentsConfig, JobsConfig
+from ragstack.config.server_security import LimitsConfig, SecurityConfig
 from ragstack.config.stores.milvus import MilvusStoreConfig
 from ragstack.config.stores.qdrant import QdrantStoreConfig
 from ragstack.config.stores.qdrant_edge import QdrantEdgeStoreConfig
@@ -308,6 +311,11 @@ class ServerConfig(ConfigBlock):
     shutdown_timeout_s: float = Field(
         default=10.0, ge=0, le=3600, description="Seconds that requests under way have to end when the server stops."
     )
+    security: SecurityConfig = Field(default=SecurityConfig(), description="Who may call.")
+    limits: LimitsConfig = Field(default=LimitsConfig(), description="How much a request may ask for.")
+    documents: DocumentsConfig = Field(default=DocumentsConfig(), description="Uploaded documents.")
+    jobs: JobsConfig = Field(default=JobsConfig(), description="Indexing and erasing in the background.")
+    audit: AuditConfig = Field(default=AuditConfig(), description="The record of what was answered.")
 
 
 class ObservabilityConfig(ConfigBlock):

@@ -17,6 +17,7 @@ from ragstack.api.checking import CheckedAnswer, CheckedCitation, CheckedEvent, 
 from ragstack.api.errors import ErrorBody, error_detail, errors, status_of
 from ragstack.api.openai_errors import OpenAIRoute, openai_detail
 from ragstack.api.routes.query import QUERY_ERRORS, status_header
+from ragstack.api.limits import limited_filter, require_count
 from ragstack.api.running import QueryRun
 from ragstack.api.security import Caller, caller_with
 from ragstack.api.served_models import PIPELINE_MODEL, unknown_model
@@ -80,6 +81,8 @@ async def chat_completions(
         raise unknown_model(body.model, [PIPELINE_MODEL])
     history, question = body.conversation()
     parsed = None if body.filter is None else parse_filter(body.filter)
+    require_count("turns of history", history, state.config.limits.max_history_turns)
+    parsed = limited_filter(parsed, state.config.limits)
     query = QueryRequest(question, all_of(caller.filter, parsed), body.top_n, True, history)
     completion = _Completion(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), question)
     run = QueryRun(state, request, caller, query)
