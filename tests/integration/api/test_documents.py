@@ -273,7 +273,7 @@ def tree(folder: Path) -> dict[str, int]:
 def hostile_names() -> list[str]:
     """Names that lead out of a folder somewhere, or are no names."""
     targets = ("etc/passwd", "evil.md", "state/api-keys.json", "corpus/alpha.md")
-    ups = ("../", "../../", "..\\", "..\\..\\", "....//", "..;/", "./", "/", "//", "\\\\", "~/", "C:\\", "C:/", "file:///")
+    ups = ("../", "../../", "..\\", "..\\..\\", "....//", "..;/", "..%00/", "./", "/", "//", "\\\\", "~/", "C:\\", "C:/", "file:///")
     ups += ("a/../../", "a/../", ".//..//", "..\x00/", "../\t", "\\\\?\\C:\\", "/proc/self/root/", "/dev/fd/")
     names = [up + target for up, target in itertools.product(ups, targets)]
     separators = ("%2f", "%2F", "%5c", "%252f", "%c0%af", "\u2215", "\u2044", "\uff0f", "\uff3c", "\u29f5", "\ufe68")
