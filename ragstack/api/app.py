@@ -17,6 +17,7 @@ from ragstack.api.errors import install_error_handlers
 from ragstack.api.guard import SecurityHeaders, install_guard
 from ragstack.api.jobs import JobRunner
 from ragstack.api.keys import KeyFile
+from ragstack.api.openapi import install_openapi
 from ragstack.api.redaction import keys_kept_out_of_logs
 from ragstack.api.request_ids import RequestIds
 from ragstack.api.routes import chat, citations, documents, health, jobs, models, query
@@ -66,8 +67,10 @@ def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI
 
     app = FastAPI(title="ragstack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     install_error_handlers(app)
-    for module in (query, chat, citations, documents, jobs, models, health):
-        app.include_router(module.router)
+    routers = [module.router for module in (query, chat, citations, documents, jobs, models, health)]
+    for router in routers:
+        app.include_router(router)
+    install_openapi(app, routers)
     callers = CallerCheck(KeyFile(pipeline.state_dir))
     if local_token is not None:
         callers.accept_local_token(local_token)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import signal
 import socket
@@ -16,11 +15,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from ragstack.api.app import create_app
-from ragstack.api.discovery import RunningServer, announced
+from ragstack.api.discovery import RunningServer, announced, config_digest
 from ragstack.api.keys import KeyFile
 from ragstack.api.security import require_safe_address
 from ragstack.api.state import AppState
-from ragstack.config.models import PipelineConfig
 from ragstack.errors import IndexNotFoundError, InputError
 from ragstack.pipeline import Pipeline
 
@@ -53,11 +51,6 @@ def serve(pipeline: Pipeline, host: str, port: int, on_ready: Callable[[str], No
             stack.pop_all()  # whoever asks twice does not wait for threads
             _end_now(130)
     return 0
-
-
-def config_digest(config: PipelineConfig) -> str:
-    """A hash of all that decides what is answered and indexed; not of how it is served."""
-    return hashlib.sha256(config.model_dump_json(exclude={"server", "observability"}).encode()).hexdigest()
 
 
 class _Server(uvicorn.Server):

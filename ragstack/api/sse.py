@@ -14,6 +14,14 @@ KEEP_ALIVE = b": keep-alive\n\n"
 KEEP_ALIVE_S = 15.0
 """Proxies cut connections that are silent for a minute or less; a comment is read over by every client."""
 
+EVENT_SCHEMA = {
+    "type": "object",
+    "description": "One server-sent event; its data is JSON text.",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string", "contentMediaType": "application/json"}},
+    "required": ["data"],
+}
+"""How OpenAPI documents describe each event of a stream."""
+
 
 def sse_event(data: Any, event: str | None = None) -> bytes:
     """One event with JSON for data. JSON has no line breaks of its own, so one ``data:`` line holds it."""

@@ -38,8 +38,8 @@ class AppState:
     audit: ChainAudit | None
 
 
-def state_of(request: Request) -> AppState:
-    """The state of the application that serves this request."""
+async def state_of(request: Request) -> AppState:
+    """The state of the application that serves this request. Async, for a sync dependency takes a trip to a thread."""
     state: AppState = request.app.state.ragstack
     return state
 

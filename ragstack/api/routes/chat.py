@@ -21,7 +21,7 @@ from ragstack.api.limits import limited_filter, require_count
 from ragstack.api.running import QueryRun
 from ragstack.api.security import Caller, caller_with
 from ragstack.api.served_models import PIPELINE_MODEL, unknown_model
-from ragstack.api.sse import KEEP_ALIVE, KEEP_ALIVE_S, EventStream, sse_event
+from ragstack.api.sse import EVENT_SCHEMA, KEEP_ALIVE, KEEP_ALIVE_S, EventStream, sse_event
 from ragstack.api.state import AppState, State
 from ragstack.citations.chain import AnswerLink, Chain
 from ragstack.errors import GenerationError, RagstackError
@@ -29,6 +29,7 @@ from ragstack.filters import all_of, parse_filter
 from ragstack.retrieval.engine import QueryRequest
 
 router = APIRouter(prefix="/v1/chat", tags=["chat"], route_class=OpenAIRoute)
+Asker = Annotated[Caller, Depends(caller_with("query"))]
 
 NOTHING_ANSWERS = "Nothing in the corpus answers this."
 _DONE = b"data: [DONE]\n\n"
@@ -62,13 +63,13 @@ class _Completion:
     responses={
         200: {
             "description": "The completion; with `stream`, chunks as server-sent events and `[DONE]`.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
         },
         **errors(*(status for status in QUERY_ERRORS if status != 422), 404),
     },
 )
 async def chat_completions(
-    body: ChatBody, request: Request, state: State, caller: Annotated[Caller, Depends(caller_with("query"))]
+    body: ChatBody, request: Request, state: State, caller: Asker
 ) -> Response:
     """Answer the last message from the corpus.
 

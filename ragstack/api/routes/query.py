@@ -22,7 +22,7 @@ from ragstack.api.schemas import (
     SentenceEvent,
 )
 from ragstack.api.security import Caller, caller_with
-from ragstack.api.sse import KEEP_ALIVE, KEEP_ALIVE_S, EventStream, sse_event
+from ragstack.api.sse import EVENT_SCHEMA, KEEP_ALIVE, KEEP_ALIVE_S, EventStream, sse_event
 from ragstack.api.state import State
 from ragstack.citations.chain import Chain
 from ragstack.config.server_security import LimitsConfig
@@ -57,7 +57,7 @@ _STATUS_DOC = {
         200: {
             "description": "The chain; with `stream` the events `passages`, `sentence`…, `done`, or `error`.",
             "headers": _STATUS_DOC,
-            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _SSE_EXAMPLE}},
+            "content": {"text/event-stream": {"schema": EVENT_SCHEMA, "example": _SSE_EXAMPLE}},
         },
         **errors(*QUERY_ERRORS),
     },
