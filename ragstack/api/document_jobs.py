@@ -11,7 +11,7 @@ from ragstack.api.jobs import Job, JobProgress, JobRunner
 from ragstack.api.security import Caller
 from ragstack.api.upload_reader import ReceivedFile
 from ragstack.api.uploads import UploadFolder, folder_of
-from ragstack.api.visibility import no_such_document, owns_upload, visible_source
+from ragstack.api.visibility import owns_upload, require_erasable
 from ragstack.config.models import RootConfig
 from ragstack.errors import InputError, RagstackError
 from ragstack.indexer.interruption import Interruption
@@ -111,8 +111,7 @@ class DocumentJobs:
     def _require_erasable(self, caller: Caller, source_id: str) -> None:
         if owns_upload(self.folder, folder_of(caller.filter), source_id):
             return  # perhaps not indexed yet
-        if visible_source(self.pipeline, caller, source_id).source_id != source_id:
-            raise no_such_document()
+        require_erasable(self.pipeline, caller, source_id)
 
     def _outcome(self, file: ReceivedFile, place: Path, folder: str, report: IndexReport) -> dict[str, Any]:
         """What became of one uploaded file: ``indexed``, ``skipped`` or ``failed``, and why."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+import anyio
 from fastapi import FastAPI, Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
@@ -19,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ragstack.api.errors import error_response
 from ragstack.api.rate_limits import RateLimiter
-from ragstack.api.request_errors import AuthenticationError, ForbiddenError, TooLargeError, TooManyRequestsError
+from ragstack.api.request_errors import ForbiddenError, RequestError, RequestTimeoutError, TooLargeError, TooManyRequestsError
 from ragstack.api.security import ANONYMOUS, CALLER_KEY, Caller, CallerCheck, is_loopback
 from ragstack.config.models import ServerConfig
 from ragstack.errors import RagstackError
@@ -102,7 +103,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        guarded = _GuardedExchange(scope, receive, send)
+        guarded = _GuardedExchange(scope, receive, send, self._config.limits.body_idle_s)
         try:
             self._admit(scope)
             guarded.max_body_bytes = self._max_body_bytes(scope)
@@ -113,15 +114,15 @@ class Guard:
                 raise
             await error_response(Request(scope), error)(scope, receive, send)
         else:
-            if guarded.too_large is not None and not guarded.has_started:
-                await error_response(Request(scope), guarded.too_large)(scope, receive, send)
+            if guarded.refused is not None and not guarded.has_started:
+                await error_response(Request(scope), guarded.refused)(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
         """Leave the caller in the scope. Raises what refuses the request at once."""
         headers = Headers(scope=scope)
         require_known_host(headers, scope, self._config)
         try:
-            caller: Caller | RagstackError = self._callers.caller(credential_of(headers))
+            caller: Caller | RagstackError = self._callers.caller(credentials_of(headers))
         except RagstackError as error:
             # What is open to everybody (health, the page) is only read; all else is refused before its body is.
             if scope["method"] not in _SAFE_METHODS:
@@ -160,14 +161,16 @@ class Guard:
 class _GuardedExchange:
     """One request and its response: the body is counted on its way in, headers are added on the way out."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, idle_s: float) -> None:
         self._scope = scope
+        self._idle_s = idle_s
+        self._is_whole = False
         self._receive = receive
         self._send = send
         self._received = 0
         self.max_body_bytes = 0
         self.has_started = False
-        self.too_large: TooLargeError | None = None
+        self.refused: RequestError | None = None
 
     def refuse_announced_size(self) -> None:
         """Raise TooLargeError for a Content-Length over the limit, before a byte is read."""
@@ -176,18 +179,26 @@ class _GuardedExchange:
             raise self._error()
 
     async def receive(self) -> Message:
-        """The next message; TooLargeError once the body is larger than the limit, whatever was announced."""
-        message = await self._receive()
+        """The next message. Raises TooLargeError once the body is larger than the limit, whatever was announced, and
+        RequestTimeoutError when nothing of it comes for too long."""
+        if self._is_whole:
+            return await self._receive()
+        with anyio.move_on_after(self._idle_s) as waiting:
+            message = await self._receive()
+        if waiting.cancelled_caught:
+            self.refused = RequestTimeoutError(f"nothing of the body came for {self._idle_s:g} s.")
+            raise self.refused
         if message["type"] == "http.request":
+            self._is_whole = not message.get("more_body", False)
             self._received += len(message.get("body", b""))
             if self._received > self.max_body_bytes:
-                self.too_large = self._error()
-                raise self.too_large
+                self.refused = self._error()
+                raise self.refused
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass a message on, unless the body was too large: a framework turns that into an answer of its own."""
-        if self.too_large is not None and not self.has_started:
+        """Pass a message on, unless the body was refused: a framework turns that into an answer of its own."""
+        if self.refused is not None and not self.has_started:
             return
         self.has_started = self.has_started or message["type"] == "http.response.start"
         await self._send(message)
@@ -200,20 +211,14 @@ class _GuardedExchange:
         )
 
 
-def credential_of(headers: Headers) -> str | None:
-    """The API key of a request, from ``Authorization: Bearer`` or ``X-API-Key``; None without either.
-
-    Raises AuthenticationError for two that differ and for an ``Authorization`` of another kind.
-    """
+def credentials_of(headers: Headers) -> list[str]:
+    """What a request presents as API keys: ``Authorization: Bearer`` and ``X-API-Key``, each value once."""
     found = [value.strip() for value in headers.getlist("x-api-key")]
     for value in headers.getlist("authorization"):
         kind, _, credential = value.strip().partition(" ")
-        if kind.lower() != "bearer" or not credential.strip():
-            raise AuthenticationError("the Authorization header is not `Bearer KEY`.")
-        found.append(credential.strip())
-    if len(set(found)) > 1:
-        raise AuthenticationError("the request carries two different API keys.")
-    return found[0] if found else None
+        if kind.lower() == "bearer":  # another kind is for a proxy before this server
+            found.append(credential.strip())
+    return list(dict.fromkeys(credential for credential in found if credential))
 
 
 def require_known_host(headers: Headers, scope: Scope, config: ServerConfig) -> None:

@@ -48,6 +48,10 @@ class ConflictError(RequestError):
     """What the request is about is not in the state that it needs."""
 
 
+class RequestTimeoutError(RequestError):
+    """The request's body stopped coming."""
+
+
 class TooLargeError(RequestError):
     """The request's body, or a file in it, is larger than the limit."""
 

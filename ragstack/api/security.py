@@ -11,7 +11,7 @@ import hmac
 import ipaddress
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -19,6 +19,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from ragstack.api.keys import SCOPES, KeyFile, Scope
+from ragstack.api.redaction import holds_key
 from ragstack.api.request_errors import AuthenticationError, ForbiddenError
 from ragstack.config.models import ServerConfig
 from ragstack.errors import ConfigError, InputError, RagstackError, StoreUnavailableError
@@ -71,31 +72,37 @@ class CallerCheck:
             self._had_keys = self._had_keys or bool(self._keys.entries())
             return self._had_keys
 
-    def caller(self, credential: str | None) -> Caller:
-        """The caller who presents ``credential``; None is nobody with a key.
+    def caller(self, credentials: Sequence[str]) -> Caller:
+        """The caller who presents ``credentials``, of which there should be one at most.
 
-        Raises AuthenticationError for one that is not usable, and for none where keys exist; StoreUnavailableError
+        While there are no keys, what is no key of ragstack's is not looked at: clients of OpenAI's kind always send
+        something. Raises AuthenticationError for one that is not usable, and for none where keys exist; StoreUnavailableError
         while the file of keys cannot be read: then nobody is let in.
         """
         try:
-            return self._caller(credential)
+            return self._caller(credentials)
         except ConfigError as error:
             _LOG.error("%s", error)  # names the file, which is nobody's business outside
             raise StoreUnavailableError(
                 "API keys cannot be checked at the moment.", hint="The server's log says why."
             ) from error
 
-    def _caller(self, credential: str | None) -> Caller:
-        if credential is None:
-            if self.needs_key():
-                raise AuthenticationError
-            return ANONYMOUS
+    def _caller(self, credentials: Sequence[str]) -> Caller:
+        if not self.needs_key():
+            # A key of ragstack's is checked all the same: who sends one believes that it protects.
+            credentials = [credential for credential in credentials if holds_key(credential)]
+            if not credentials:
+                return ANONYMOUS
+        if not credentials:
+            raise AuthenticationError
+        if len(credentials) > 1:
+            raise AuthenticationError("the request carries two different API keys.")
+        credential = credentials[0]
         digest = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
         if self._local_token_sha256 is not None and hmac.compare_digest(digest, self._local_token_sha256):
             return LOCAL
         key = self._keys.find(credential)
         if key is None:
-            # Without any key, a wrong one is refused all the same: who sends one believes that it protects.
             raise AuthenticationError("the API key is not known, was revoked or has expired.")
         return Caller(key.name, frozenset(key.scopes), key.parsed_filter(), key.id)
 
@@ -125,6 +132,12 @@ def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
         return found
 
     return caller
+
+
+def sees_everything(request: Request) -> bool:
+    """True for a request of a caller without a filter, on a route that is open to everybody."""
+    found = request.scope.get(CALLER_KEY)
+    return isinstance(found, Caller) and found.filter is None
 
 
 QueryCaller = Annotated[Caller, Depends(caller_with("query"))]

@@ -105,8 +105,16 @@ class UploadFolder:
 
     @classmethod
     def open(cls, config: PipelineConfig, state_dir: Path) -> UploadFolder:
-        """The folder that the config names; what an earlier process was still receiving is deleted."""
+        """The folder that the config names; what an earlier process was still receiving is deleted.
+
+        Raises InputError for a folder in the state directory, where nothing is indexed.
+        """
         folder = cls(upload_dir(config.server.documents, state_dir), config.server.documents.label)
+        if folder.root.resolve().is_relative_to(state_dir.resolve()):
+            raise InputError(
+                f"server.documents.upload_dir ({folder.root}) lies in the state directory, which is never indexed.",
+                hint="Choose a folder outside of it.",
+            )
         incoming = folder.root / INCOMING
         for path in incoming.iterdir() if incoming.is_dir() else ():
             # Younger ones may be another server's.

@@ -26,9 +26,16 @@ def visible_sources(pipeline: Pipeline, caller: Caller, sources: Iterable[Listed
     A source without chunks (empty, binary) has nothing that a filter could match, so it is not visible to callers
     with one. Raises FilterError when the key's filter names a field that the index does not know.
     """
+    return {source.source_id for source, seen, _ in _chunks_seen(pipeline, caller, sources) if seen}
+
+
+def _chunks_seen(
+    pipeline: Pipeline, caller: Caller, sources: Iterable[ListedSource]
+) -> list[tuple[ListedSource, bool, bool]]:
+    """Each source, whether the caller sees any chunk of it, and whether all."""
     if caller.filter is None:
-        return {source.source_id for source in sources}
-    visible = set()
+        return [(source, True, True) for source in sources]
+    seen = []
     try:
         with pipeline.engine.reading() as (store, collection):
             for source in sources:
@@ -37,19 +44,24 @@ def visible_sources(pipeline: Pipeline, caller: Caller, sources: Iterable[Listed
                     Condition("source_id", "eq", source.source_id),
                     Condition("source_version", "eq", source.source_version),
                 )
-                if store.count(collection, And((*is_current, caller.filter))):
-                    visible.add(source.source_id)
+                count = store.count(collection, And((*is_current, caller.filter)))
+                seen.append((source, count > 0, count >= source.chunk_count > 0))
     except IndexNotFoundError:
-        return set()
-    return visible
+        return []
+    return seen
 
 
-def visible_source(pipeline: Pipeline, caller: Caller, source_id: str) -> ListedSource:
-    """The indexed source with this id. Raises NotFoundError when there is none, or none that the caller may see."""
+def require_erasable(pipeline: Pipeline, caller: Caller, source_id: str) -> None:
+    """Raise NotFoundError unless the caller may see the source, ForbiddenError where parts of it are hidden."""
     found = find_source(pipeline.state_dir, source_id)
-    if found is None or not visible_sources(pipeline, caller, [found]):
+    chunks = _chunks_seen(pipeline, caller, [found] if found is not None else [])
+    if not any(seen for _, seen, _ in chunks):
         raise no_such_document()
-    return found
+    if not all(whole for _, _, whole in chunks):
+        raise ForbiddenError(
+            "parts of the document are hidden by the filter of the API key, so it cannot be erased with it.",
+            hint="Use a key without a filter.",
+        )
 
 
 def no_such_document() -> NotFoundError:
@@ -97,6 +109,10 @@ def require_own_document(config: PipelineConfig, caller: Caller, source_id: str,
     except Exception as error:  # a third party's parser
         raise InputError("the document cannot be read: its parser failed.") from error
     if not payloads or not all(matches(bound, payload, types) for payload in payloads):
+        raise refused
+    # A field with two values would show the document to those whose filter asks for the second one, too.
+    named = {condition.field for condition in conditions(bound)}
+    if any(isinstance(payload.get(name), list) and len(payload[name]) > 1 for payload in payloads for name in named):
         raise refused
 
 

@@ -41,6 +41,9 @@ class LimitsConfig(ConfigBlock):
         ge=1024,
         description="Larger request bodies are refused (uploads have their own limit).",
     )
+    body_idle_s: float = Field(
+        default=60.0, gt=0, le=3600, description="Seconds that a body may pause before the request is given up."
+    )
     max_history_turns: int = Field(default=50, ge=0, description="Most earlier turns of a conversation in a question.")
     max_texts: int = Field(default=2048, ge=1, description="Most texts in one request to embed or to rank.")
     max_filter_depth: int = Field(default=16, ge=1, le=32, description="Most levels of and, or, not in a filter.")

@@ -76,7 +76,7 @@ _UPLOAD_BODY = {
     "",
     status_code=202,
     response_model=JobStarted,
-    responses=errors(401, 403, 413, 422, 429, 507),
+    responses=errors(401, 403, 408, 413, 422, 429, 507),
     openapi_extra=_UPLOAD_BODY,
 )
 async def upload(request: Request, state: State, caller: WriteCaller) -> dict[str, str]:

@@ -6,10 +6,11 @@ from typing import Literal
 
 import anyio
 import anyio.to_thread
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
+from ragstack.api.security import sees_everything
 from ragstack.api.state import AppState, State
 from ragstack.errors import RagstackError
 
@@ -45,8 +46,11 @@ def live() -> Live:
 
 
 @router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness, "description": "Not ready"}})
-async def ready(state: State) -> Response:
-    """Can questions be answered: index, store, model and generator, each with what is wrong."""
+async def ready(request: Request, state: State) -> Response:
+    """Can questions be answered: index, store, model and generator, each with what is wrong.
+
+    Whoever watches the process may ask; details are for callers who may see the whole index.
+    """
     checks: list[Check] = []
     with anyio.move_on_after(_CHECK_TIMEOUT_S) as scope:
         # No thread of the pool: that all are busy is no reason to be called dead.
@@ -56,6 +60,8 @@ async def ready(state: State) -> Response:
     if state.shutdown.is_over:
         checks.append(Check(name="server", ok=False, detail="the server is shutting down"))
     is_ready = all(check.ok for check in checks)
+    if not sees_everything(request):
+        checks = [check.model_copy(update={"detail": ""}) for check in checks]
     body = Readiness(status="ready" if is_ready else "not_ready", checks=checks)
     return JSONResponse(body.model_dump(), status_code=200 if is_ready else 503)
 
