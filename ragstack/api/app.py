@@ -19,6 +19,7 @@ from ragstack.api.jobs import JobRunner
 from ragstack.api.keys import KeyFile
 from ragstack.api.openapi import install_openapi
 from ragstack.api.redaction import keys_kept_out_of_logs
+from ragstack.api.readiness import Readiness
 from ragstack.api.request_ids import RequestIds
 from ragstack.api.routes import chat, citations, documents, health, jobs, models, query
 from ragstack.api.security import CallerCheck
@@ -56,6 +57,7 @@ def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI
                         jobs=runner,
                         documents=DocumentJobs(pipeline, uploads, runner),
                         audit=audit,
+                        readiness=Readiness(pipeline, background),
                     )
                     try:
                         yield

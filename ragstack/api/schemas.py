@@ -157,3 +157,18 @@ class ModelsBody(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[ModelBody]
+
+
+class ReadinessCheck(BaseModel):
+    """One thing that answering needs. ``detail`` says what is wrong, or what was found."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class ReadinessBody(BaseModel):
+    """Ready when every check is ok."""
+
+    status: Literal["ready", "not_ready"]
+    checks: list[ReadinessCheck]

@@ -9,6 +9,7 @@ from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 from fastapi import Depends, Request
 
+from ragstack.api.readiness import Readiness
 from ragstack.api.shutdown import Shutdown
 from ragstack.api.audit import ChainAudit
 from ragstack.api.document_jobs import DocumentJobs
@@ -36,6 +37,7 @@ class AppState:
     jobs: JobRunner
     documents: DocumentJobs
     audit: ChainAudit | None
+    readiness: Readiness
 
 
 async def state_of(request: Request) -> AppState:
