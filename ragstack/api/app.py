@@ -50,6 +50,7 @@ def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI
                         pipeline,
                         config,
                         CapacityLimiter(config.threads),
+                        CapacityLimiter(config.threads),
                         background,
                         shutdown,
                         issued,

@@ -21,14 +21,16 @@ from ragstack.pipeline import Pipeline
 
 @dataclass(frozen=True)
 class AppState:
-    """One served pipeline. ``threads`` bounds how many calls into it run at a time.
+    """One served pipeline. ``queries`` bounds how many questions are worked on at a time.
 
+    ``threads`` does the same for shorter calls: a citation can be opened while every query waits for a language model.
     ``background`` holds what outlives its request for a moment: threads that have not noticed yet that nobody waits
     for them. ``started_at`` is in seconds since the epoch.
     """
 
     pipeline: Pipeline
     config: ServerConfig
+    queries: CapacityLimiter
     threads: CapacityLimiter
     background: TaskGroup
     shutdown: Shutdown

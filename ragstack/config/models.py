@@ -298,7 +298,9 @@ class ServerConfig(ConfigBlock):
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    threads: int = Field(default=64, ge=1, le=1024, description="Calls into the pipeline that run at a time.")
+    threads: int = Field(
+        default=64, ge=1, le=1024, description="Questions that are worked on at a time, and as many shorter calls."
+    )
     max_waiting_queries: int = Field(
         default=256, ge=0, description="Queries that may wait for a thread; more are answered with status 429."
     )

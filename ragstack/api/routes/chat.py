@@ -121,7 +121,7 @@ async def _streamed(
     except BaseException:
         run.leave()
         raise
-    return EventStream(_chunks(run, first, request, state, completion, include_usage=include_usage))
+    return EventStream(_chunks(run, first, request, state, completion, include_usage=include_usage), run.leave)
 
 
 async def _chunks(
@@ -163,8 +163,6 @@ async def _chunks(
         yield _DONE
     except RagstackError as error:
         yield sse_event(ErrorBody(error=openai_detail(error_detail(request, error), status_of(error))).model_dump())
-    finally:
-        run.leave()
 
 
 def _delta(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:

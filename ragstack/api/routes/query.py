@@ -100,7 +100,7 @@ async def _streamed(run: QueryRun, request: Request) -> Response:
     except BaseException:
         run.leave()
         raise
-    return EventStream(_events(run, first, request))
+    return EventStream(_events(run, first, request), run.leave)
 
 
 async def _events(run: QueryRun, first: CheckedEvent, request: Request) -> AsyncGenerator[bytes, None]:
@@ -112,8 +112,6 @@ async def _events(run: QueryRun, first: CheckedEvent, request: Request) -> Async
         yield sse_event(*_told(event))
     except RagstackError as error:
         yield sse_event(ErrorBody(error=error_detail(request, error)).model_dump(), "error")
-    finally:
-        run.leave()
 
 
 def _told(event: CheckedEvent) -> tuple[dict[str, Any], str]:

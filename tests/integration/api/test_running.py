@@ -99,7 +99,7 @@ def all_quiet(app: FastAPI) -> bool:
     state = app.state.ragstack
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        statistics = state.threads.statistics()
+        statistics = state.queries.statistics()
         if statistics.borrowed_tokens == statistics.tasks_waiting == 0:
             return True
         time.sleep(0.02)
@@ -124,7 +124,7 @@ def test_a_client_that_leaves_ends_its_query(
             leaving = threading.Thread(target=_ask_quietly, args=(client, url + path, sent))
             leaving.start()
             slow.wait_until(lambda: slow.waiting == 1)
-            assert app.state.ragstack.threads.borrowed_tokens == 1
+            assert app.state.ragstack.queries.borrowed_tokens == 1
             _cut(client)
             slow.wait_until(lambda: slow.given_up == 1)
             leaving.join()
@@ -211,7 +211,7 @@ def test_more_than_may_wait_are_sent_away(tmp_path: Path, corpus: Path, slow: Sl
                 ask = lambda: answers.append(client.post(f"{url}/v1/query", json={"query": "pump"}))  # noqa: E731
                 threads.append(threading.Thread(target=ask))
                 threads[-1].start()
-                limiter = app.state.ragstack.threads
+                limiter = app.state.ragstack.queries
                 _eventually(lambda n=number: limiter.statistics().tasks_waiting + limiter.borrowed_tokens == n)
             refused = client.post(f"{url}/v1/query", json={"query": "pump"})
             assert refused.status_code == 429
