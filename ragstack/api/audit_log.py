@@ -164,9 +164,13 @@ def verify_audit_log(folder: Path, expected_head: str | None = None) -> tuple[He
     the folder cannot be read.
     """
     with _translated(folder):
-        noted = _read_head(folder)
-        start = noted or Head()
         findings: list[AuditFinding] = []
+        noted = None
+        try:
+            noted = _read_head(folder)
+        except IndexFormatError:
+            findings.append(AuditFinding(HEAD_FILE, 0, "it is damaged, so lines may be missing at the end"))
+        start = noted or Head()
         seq, previous = start.first_seq - 1, start.first_prev
         hashes = {previous}
         for path in log_files(folder):
@@ -185,7 +189,7 @@ def verify_audit_log(folder: Path, expected_head: str | None = None) -> tuple[He
                         )
                     seq, previous = entry["seq"], entry["hash"]
                     hashes.add(previous)
-        if noted is None and seq:
+        if noted is None and seq and not findings:
             findings.append(AuditFinding(HEAD_FILE, 0, "it is missing, so lines may be missing at the end"))
         if noted is not None and seq < noted.seq:
             findings.append(AuditFinding("", 0, f"lines {seq + 1} to {noted.seq} are missing at the end"))
