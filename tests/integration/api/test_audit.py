@@ -250,6 +250,8 @@ def test_several_writers_make_one_chain(tmp_path: Path) -> None:
     threads = [threading.Thread(target=write, args=(log,)) for log in logs for _ in range(2)]
     for thread in threads:
         thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert problems(tmp_path) == []  # also while it is written
     for thread in threads:
         thread.join()
     assert [line["seq"] for line in lines(tmp_path)] == list(range(1, 91))
