@@ -31,6 +31,18 @@ from ragstack.pipeline import Pipeline
 from ragstack.version import __version__
 
 
+def require_startable(pipeline: Pipeline) -> None:
+    """Raise what would stop the application's start: there it would be a traceback in the server's log.
+
+    IndexFormatError or StoreError for files of the server that are damaged or cannot be written, InputError for a
+    folder of uploads where nothing is indexed.
+    """
+    ChainAudit.open(pipeline.config, pipeline.state_dir)
+    UploadFolder.open(pipeline.config, pipeline.state_dir)
+    with IssuedCitations(pipeline.state_dir):
+        pass
+
+
 def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI:
     """The application that serves ``pipeline``; it closes the pipeline when it shuts down.
 
