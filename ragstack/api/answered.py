@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ragstack.api.audit import audit_chain
 from ragstack.api.checking import CheckedAnswer
 from ragstack.api.security import Caller
 from ragstack.api.state import AppState
@@ -13,8 +14,17 @@ from ragstack.ledger.issued_citations import IssuedCitation
 
 def answered(state: AppState, caller: Caller, answer: CheckedAnswer, request_id: str) -> None:
     """A chain is about to be sent. Called once a query, in the query's thread and the request's context."""
+    audit_chain(state.audit, caller, answer.chain, request_id)
     if answer.chain.answer is not None:
         state.issued.add(issued(answer.chain, answer.chain.answer.citations))
+
+
+def broken_off(state: AppState, caller: Caller, chain: Chain, request_id: str) -> None:
+    """An answer ended before its chain, because the client left or something failed: parts of it may have been sent.
+
+    ``chain`` has its passages. Called in the query's thread.
+    """
+    audit_chain(state.audit, caller, chain, request_id, is_whole=False)
 
 
 def issued(chain: Chain, citations: Iterable[Citation]) -> Iterator[IssuedCitation]:

@@ -11,14 +11,36 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 
+from ragstack.api.audit import ChainAudit
+from ragstack.api.document_jobs import DocumentJobs
 from ragstack.api.errors import install_error_handlers
+from ragstack.api.guard import SecurityHeaders, install_guard
+from ragstack.api.jobs import JobRunner
+from ragstack.api.keys import KeyFile
+from ragstack.api.openapi import install_openapi
+from ragstack.api.redaction import keys_kept_out_of_logs
+from ragstack.api.readiness import Readiness
 from ragstack.api.request_ids import RequestIds
-from ragstack.api.routes import chat, citations, health, models, query
+from ragstack.api.routes import chat, citations, documents, health, jobs, models, query
+from ragstack.api.security import CallerCheck
 from ragstack.api.shutdown import Shutdown
 from ragstack.api.state import AppState
+from ragstack.api.uploads import UploadFolder
 from ragstack.ledger.issued_citations import IssuedCitations
 from ragstack.pipeline import Pipeline
 from ragstack.version import __version__
+
+
+def require_startable(pipeline: Pipeline) -> None:
+    """Raise what would stop the application's start: there it would be a traceback in the server's log.
+
+    IndexFormatError or StoreError for files of the server that are damaged or cannot be written, InputError for a
+    folder of uploads where nothing is indexed.
+    """
+    ChainAudit.open(pipeline.config, pipeline.state_dir)
+    UploadFolder.open(pipeline.config, pipeline.state_dir)
+    with IssuedCitations(pipeline.state_dir):
+        pass
 
 
 def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI:
@@ -30,24 +52,44 @@ def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        shutdown = Shutdown()
+        shutdown, runner = Shutdown(), JobRunner(config.jobs.max_queued, config.jobs.keep)
         try:
-            with IssuedCitations(pipeline.state_dir) as issued:
+            audit = ChainAudit.open(pipeline.config, pipeline.state_dir)
+            uploads = UploadFolder.open(pipeline.config, pipeline.state_dir)
+            with keys_kept_out_of_logs(), IssuedCitations(pipeline.state_dir) as issued:
                 async with anyio.create_task_group() as background:
-                    threads = CapacityLimiter(config.threads)
                     app.state.ragstack = AppState(
-                        pipeline, config, threads, background, shutdown, issued, started_at=time.time()
+                        pipeline,
+                        config,
+                        CapacityLimiter(config.threads),
+                        CapacityLimiter(config.threads),
+                        background,
+                        shutdown,
+                        issued,
+                        started_at=time.time(),
+                        jobs=runner,
+                        documents=DocumentJobs(pipeline, uploads, runner),
+                        audit=audit,
+                        readiness=Readiness(pipeline, background),
                     )
                     try:
                         yield
                     finally:
                         shutdown.end_requests()
         finally:
+            await anyio.to_thread.run_sync(runner.close)
             await anyio.to_thread.run_sync(pipeline.close)
 
     app = FastAPI(title="ragstack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     install_error_handlers(app)
-    for module in (query, chat, citations, models, health):
-        app.include_router(module.router)
+    routers = [module.router for module in (query, chat, citations, documents, jobs, models, health)]
+    for router in routers:
+        app.include_router(router)
+    install_openapi(app, routers)
+    callers = CallerCheck(KeyFile(pipeline.state_dir))
+    if local_token is not None:
+        callers.accept_local_token(local_token)
+    install_guard(app, config, callers)
     app.add_middleware(RequestIds)
+    app.add_middleware(SecurityHeaders)  # outermost: whatever is answered carries them
     return app

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from ragstack.api.errors import ApiError
-from ragstack.api.schemas import CheckedCitationBody, FilterJson
+from ragstack.api.schemas import CheckedCitationBody, FilterJson, JsonInteger
 from ragstack.generation.base import Turn
 
 # What a client may send by habit and what would change nothing that is promised here.
@@ -28,7 +28,7 @@ class TextPart(BaseModel):
 class Message(BaseModel):
     """One message of the conversation."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart] | None = None
 
     def text(self, place: str) -> str:
@@ -44,7 +44,7 @@ class Message(BaseModel):
 class StreamOptions(BaseModel):
     """What else a stream tells."""
 
-    include_usage: bool | None = False
+    include_usage: StrictBool | None = False
 
 
 class ChatBody(BaseModel):
@@ -66,11 +66,11 @@ class ChatBody(BaseModel):
 
     model: str = Field(description="`ragstack`: this server's pipeline.")
     messages: list[Message] = Field(min_length=1)
-    stream: bool | None = False
+    stream: StrictBool | None = False
     stream_options: StreamOptions | None = None
-    n: int | None = Field(default=1, description="Only 1.")
+    n: JsonInteger | None = Field(default=1, description="Only 1.")
     filter: FilterJson | None = None
-    top_n: int | None = Field(default=None, ge=1)
+    top_n: JsonInteger | None = Field(default=None, ge=1)
     # Named so that a request for them is refused, not passed over: the answer would not be what was asked for.
     tools: list[Any] | None = Field(default=None, description="Not supported.")
     functions: list[Any] | None = Field(default=None, description="Not supported.")
@@ -78,8 +78,8 @@ class ChatBody(BaseModel):
     function_call: Any = Field(default=None, description="Only `none` and `auto`.")
     response_format: dict[str, Any] | None = Field(default=None, description='Only `{"type": "text"}`.')
     modalities: list[str] | None = Field(default=None, description="Only `text`.")
-    logprobs: bool | None = Field(default=None, description="Not supported.")
-    top_logprobs: int | None = Field(default=None, description="Not supported.")
+    logprobs: StrictBool | None = Field(default=None, description="Not supported.")
+    top_logprobs: JsonInteger | None = Field(default=None, description="Not supported.")
     web_search_options: dict[str, Any] | None = Field(default=None, description="Not supported.")
 
     def conversation(self) -> tuple[list[Turn], str]:
@@ -89,8 +89,6 @@ class ChatBody(BaseModel):
         turns = []
         for number, message in enumerate(self.messages):
             place = f"messages.{number}"
-            if message.role in ("tool", "function"):
-                raise unsupported(f"{place}.role", f"messages of the role {message.role!r} cannot be read")
             if number == last and message.role != "user":
                 raise _mistake(f"{place}.role", "the last message must be the user's: it is the question")
             text = message.text(place)

@@ -5,6 +5,7 @@ The file holds a random token that makes its reader an administrator of that ser
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -14,6 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ragstack.config.models import PipelineConfig
 
 SERVER_FILE = "server.json"
 
@@ -30,7 +35,8 @@ class RunningServer:
     config_digest: str
     pid: int = field(default_factory=os.getpid)
     host: str = field(default_factory=socket.gethostname)
-    token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+    # In the form of an API key, so that it is taken out of logs as those are.
+    token: str = field(default_factory=lambda: f"rsk_local_{secrets.token_urlsafe(32)}", repr=False)
 
 
 @contextmanager
@@ -49,6 +55,11 @@ def announced(state_dir: Path, server: RunningServer) -> Iterator[None]:
         left = _read(path)
         if left is not None and left.token == server.token:
             path.unlink(missing_ok=True)
+
+
+def config_digest(config: PipelineConfig) -> str:
+    """A hash of all that decides what is answered and indexed; not of how it is served."""
+    return hashlib.sha256(config.model_dump_json(exclude={"server", "observability"}).encode()).hexdigest()
 
 
 def running_server(state_dir: Path) -> RunningServer | None:

@@ -19,6 +19,17 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from ragstack.api.redaction import redacted
+from ragstack.api.request_errors import (
+    AuthenticationError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    RequestTimeoutError,
+    StorageFullError,
+    TooLargeError,
+    TooManyRequestsError,
+)
 from ragstack.errors import (
     CapabilityError,
     CitationError,
@@ -40,6 +51,14 @@ _log = logging.getLogger(__name__)
 
 # The first that an error is an instance of decides.
 _STATUSES: tuple[tuple[type[RagstackError], int], ...] = (
+    (AuthenticationError, 401),
+    (ForbiddenError, 403),
+    (NotFoundError, 404),
+    (RequestTimeoutError, 408),
+    (ConflictError, 409),
+    (TooLargeError, 413),
+    (TooManyRequestsError, 429),
+    (StorageFullError, 507),
     (FilterError, 422),
     (InputError, 422),
     (IndexNotFoundError, 503),
@@ -108,8 +127,8 @@ def error_detail(request: Request, error: RagstackError) -> ErrorDetail:
     told = error if isinstance(error, ApiError) else None
     return ErrorDetail(
         type=told.type if told is not None else type(error).__name__,
-        message=_printable(error.message),
-        hint=_printable(error.hint),
+        message=_printable(redacted(error.message)),
+        hint=_printable(redacted(error.hint)),
         param=told.param if told is not None else None,
         code=told.code if told is not None else None,
         request_id=request_id_of(request),
@@ -178,6 +197,7 @@ _EXAMPLES: dict[int, tuple[str, str, str, str | None]] = {
     403: ("Forbidden", "this key has not the scope that the route asks for.", "", None),
     404: ("NotFound", "no citation has this id.", "Ids come from answers of this server.", None),
     405: ("MethodNotAllowed", "this path does not take the method DELETE.", "It takes: POST.", None),
+    408: ("RequestTimeoutError", "nothing of the body came for 60 s.", "", None),
     409: ("CitationError", "the citation does not hold.", "", None),
     410: ("VersionGone", "the version that the citation names was replaced.", "Ask again.", None),
     413: ("BodyTooLarge", "the body has more than 1048576 bytes.", "", None),
@@ -187,6 +207,7 @@ _EXAMPLES: dict[int, tuple[str, str, str, str | None]] = {
     502: ("GenerationError", "http://127.0.0.1:8080/v1 cannot be reached.", "Check generator.base_url.", None),
     503: ("IndexNotFoundError", "there is no index yet.", "Build one with: ragstack index PATH", None),
     504: ("QueryTimeout", "the query did not end within 120 s.", "", None),
+    507: ("StorageFullError", "the disk has no room for the upload; nothing was kept.", "Free some space there.", None),
 }
 
 

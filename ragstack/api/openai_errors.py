@@ -29,6 +29,8 @@ def openai_error_response(detail: ErrorDetail, status: int) -> Response:
 class OpenAIRoute(APIRoute):
     """A route whose errors are OpenAI's, those of reading and checking the body included."""
 
+    invalid_status = 400
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, told how errors are shown."""
         handle = super().get_route_handler()

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ragstack.api.errors import error_response, internal_error
+from ragstack.api.redaction import holds_key
 
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _log = logging.getLogger(__name__)
@@ -30,7 +31,9 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _WELL_FORMED.fullmatch(given) else uuid.uuid4().hex
+        # An API key sent as the id would be written wherever that is.
+        is_taken = _WELL_FORMED.fullmatch(given) is not None and not holds_key(given)
+        request_id = given if is_taken else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         started = False
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 
 import anyio
@@ -19,7 +18,7 @@ import anyio.to_thread
 from anyio import CancelScope
 from fastapi import Request
 
-from ragstack.api.answered import answered, issued
+from ragstack.api.answered import answered, broken_off, issued
 from ragstack.api.checking import CheckedAnswer, CheckedEvent, CheckedSentence, CitationChecker
 from ragstack.api.errors import ApiError, internal_error, request_id_of
 from ragstack.api.security import Caller
@@ -36,13 +35,12 @@ class QueryRun:
 
     def __init__(self, state: AppState, request: Request, caller: Caller, query: QueryRequest) -> None:
         """Start it. Raises ApiError when too many queries wait already."""
-        if state.threads.statistics().tasks_waiting >= state.config.max_waiting_queries > 0 or (
-            state.config.max_waiting_queries == 0 and state.threads.available_tokens < 1
-        ):
+        waiting_queries = state.queries.statistics().tasks_waiting
+        if state.queries.available_tokens < 1 and waiting_queries >= state.config.max_waiting_queries:
             raise ApiError(
                 429,
                 "TooManyRequests",
-                f"{state.threads.statistics().tasks_waiting} queries wait for their turn already.",
+                f"{waiting_queries} queries wait for their turn already.",
                 hint="Ask again after a second.",
                 code="queue_full",
                 headers={"Retry-After": "1"},
@@ -103,26 +101,31 @@ class QueryRun:
 
     async def _run(self, scope: CancelScope) -> None:
         with scope:
-            await anyio.to_thread.run_sync(self._work, limiter=self._state.threads)
+            await anyio.to_thread.run_sync(self._work, limiter=self._state.queries)
 
     def _work(self) -> None:
         try:
-            for_loop: Callable[[CheckedEvent | RagstackError], None] = lambda item: anyio.from_thread.run_sync(  # noqa: E731
-                self._deliver, item
-            )
-            self._make_events(for_loop)
+            self._make_events()
         except InterruptedRunError:
             pass  # asked for by leave(): nobody waits for a word of it
         except RagstackError as error:
-            anyio.from_thread.run_sync(self._deliver, error)
+            self._tell(error)
         except Exception:
             _log.exception("request %s failed", request_id_of(self._request))
-            anyio.from_thread.run_sync(self._deliver, internal_error())
+            self._tell(internal_error())
 
-    def _make_events(self, deliver: Callable[[CheckedEvent | RagstackError], None]) -> None:
+    def _tell(self, item: CheckedEvent | RagstackError) -> None:
+        """Pass something on from the query's thread."""
+        anyio.from_thread.run_sync(self._deliver, item)
+
+    def _make_events(self) -> None:
         self._query.cancellation.check()
         state = self._state
-        with closing(state.pipeline.engine.stream(self._query)) as events, open_evidence(state.pipeline.state_dir) as e:
+        with (
+            closing(state.pipeline.engine.stream(self._query)) as events,
+            open_evidence(state.pipeline.state_dir) as e,
+            ExitStack() as unfinished,
+        ):
             checker = CitationChecker(e)
             chain = None
             for event in events:
@@ -130,12 +133,14 @@ class QueryRun:
                 checked = checker.event(event)
                 if not isinstance(checked, CheckedSentence | CheckedAnswer):
                     chain = checked.chain
+                    unfinished.callback(broken_off, state, self._caller, chain, request_id_of(self._request))
                 elif isinstance(checked, CheckedSentence) and chain is not None:
                     # Before it is sent: whoever reads it may ask for its citations at once.
                     state.issued.add(issued(chain, (found.citation for found in checked.citations)))
                 elif isinstance(checked, CheckedAnswer):
+                    unfinished.pop_all()
                     answered(state, self._caller, checked, request_id_of(self._request))
-                deliver(checked)
+                self._tell(checked)
 
 
 def _timed_out(timeout_s: float) -> ApiError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from ragstack.api.checking import CheckedCitation
 from ragstack.citations.chain import Chain, Citation, Place, SentenceLink
@@ -27,6 +27,14 @@ def _is_text(value: Any) -> Any:
     return value
 
 
+def _is_number(value: Any) -> Any:
+    if isinstance(value, (bool, str, bytes)):  # which pydantic would convert
+        raise ValueError("expected a number")
+    return value
+
+
+JsonInteger: TypeAlias = Annotated[int, BeforeValidator(_is_number)]
+"""An integer as JSON Schema has it: 3.0 is one; true and "3" are none."""
 FilterJson: TypeAlias = Annotated[
     dict[str, Any],
     AfterValidator(_is_text),
@@ -56,7 +64,7 @@ class RetrieveBody(Body):
 
     query: str = Field(min_length=1, description="The question.", examples=["How long are records kept?"])
     filter: FilterJson | None = None
-    top_n: int | None = Field(
+    top_n: JsonInteger | None = Field(
         default=None, ge=1, description="Passages to keep, at most the config's rerank_k; null: the config's top_n."
     )
 
@@ -69,7 +77,7 @@ class QueryBody(RetrieveBody):
     """A question to be answered."""
 
     history: list[TurnBody] = Field(default_factory=list, description="The turns before the question, oldest first.")
-    stream: bool = Field(default=False, description="Send server-sent events instead of one JSON document.")
+    stream: StrictBool = Field(default=False, description="Send server-sent events instead of one JSON document.")
 
     def turns(self) -> list[Turn]:
         """The history as the pipeline takes it."""
@@ -149,3 +157,18 @@ class ModelsBody(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[ModelBody]
+
+
+class ReadinessCheck(BaseModel):
+    """One thing that answering needs. ``detail`` says what is wrong, or what was found."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class ReadinessBody(BaseModel):
+    """Ready when every check is ok."""
+
+    status: Literal["ready", "not_ready"]
+    checks: list[ReadinessCheck]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import signal
 import socket
@@ -15,10 +14,11 @@ from contextlib import ExitStack, contextmanager, suppress
 import uvicorn
 from fastapi import FastAPI
 
-from ragstack.api.app import create_app
-from ragstack.api.discovery import RunningServer, announced
+from ragstack.api.app import create_app, require_startable
+from ragstack.api.discovery import RunningServer, announced, config_digest
+from ragstack.api.keys import KeyFile
+from ragstack.api.security import require_safe_address
 from ragstack.api.state import AppState
-from ragstack.config.models import PipelineConfig
 from ragstack.errors import IndexNotFoundError, InputError
 from ragstack.pipeline import Pipeline
 
@@ -33,12 +33,15 @@ def serve(pipeline: Pipeline, host: str, port: int, on_ready: Callable[[str], No
     Raises InputError for an address that cannot be listened on, IndexLockedError while another process holds the
     index, and what opening store and model raises. Without an index it serves all the same.
     """
+    has_keys = KeyFile(pipeline.state_dir).has_usable()
+    require_safe_address(host, has_keys, pipeline.config.server)
     with ExitStack() as stack:
         stack.callback(pipeline.close)
         listening = stack.enter_context(_listen(host, port))
         exclusive = not pipeline.shared.store.capabilities.multi_process
         with suppress(IndexNotFoundError):  # a document may be sent first
             pipeline.engine.warm_up()
+        require_startable(pipeline)
         server = RunningServer(_url(listening), exclusive, config_digest(pipeline.config))
         app = create_app(pipeline, local_token=server.token)
         grace_s = pipeline.config.server.shutdown_timeout_s
@@ -49,11 +52,6 @@ def serve(pipeline: Pipeline, host: str, port: int, on_ready: Callable[[str], No
             stack.pop_all()  # whoever asks twice does not wait for threads
             _end_now(130)
     return 0
-
-
-def config_digest(config: PipelineConfig) -> str:
-    """A hash of all that decides what is answered and indexed; not of how it is served."""
-    return hashlib.sha256(config.model_dump_json(exclude={"server", "observability"}).encode()).hexdigest()
 
 
 class _Server(uvicorn.Server):

@@ -13,6 +13,11 @@ class Shutdown:
         self.is_over = False
         self._listeners: set[Callable[[], None]] = set()
 
+    @property
+    def listeners(self) -> int:
+        """How many requests are under way that wait for it."""
+        return len(self._listeners)
+
     def end_requests(self) -> None:
         """The time is over: everything that listens is called, and from now on whatever begins to listen."""
         self.is_over = True

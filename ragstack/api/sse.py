@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -14,6 +14,14 @@ KEEP_ALIVE = b": keep-alive\n\n"
 KEEP_ALIVE_S = 15.0
 """Proxies cut connections that are silent for a minute or less; a comment is read over by every client."""
 
+EVENT_SCHEMA = {
+    "type": "object",
+    "description": "One server-sent event; its data is JSON text.",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string", "contentMediaType": "application/json"}},
+    "required": ["data"],
+}
+"""How OpenAPI documents describe each event of a stream."""
+
 
 def sse_event(data: Any, event: str | None = None) -> bytes:
     """One event with JSON for data. JSON has no line breaks of its own, so one ``data:`` line holds it."""
@@ -23,24 +31,29 @@ def sse_event(data: Any, event: str | None = None) -> bytes:
 
 
 class EventStream(Response):
-    """Sends what ``events`` gives, and closes it in the end, whatever happens.
+    """Sends what ``events`` gives; closes it and calls ``on_end`` in the end, whatever happens.
 
     The client's leaving ends it too: ``events`` must end then by itself (:class:`ragstack.api.running.QueryRun` does).
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None], headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], on_end: Callable[[], None]) -> None:
         self._events = events
+        self._on_end = on_end
         self.status_code = 200
         self.background = None
         # No proxy may hold events back or keep them.
-        self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no", **(headers or {})})
+        self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._events) as events:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            async for chunk in events:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        try:
+            async with aclosing(self._events) as events:
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                async for chunk in events:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            # A generator that was never started runs no ``finally`` of its own.
+            self._on_end()
 

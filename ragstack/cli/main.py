@@ -50,6 +50,10 @@ COMMANDS: dict[str, Entry] = {
     "migrate": Entry("ragstack.cli.migrate:migrate", "Copy the index's vectors into another store."),
     "store info": Entry("ragstack.cli.store:info", "Say what answers behind the store, and what it holds."),
     "store drop": Entry("ragstack.cli.store:drop", "Delete collections from the store."),
+    "key create": Entry("ragstack.cli.key:create", "Make an API key for the server and print it."),
+    "key list": Entry("ragstack.cli.key:list_keys", "List the API keys."),
+    "key revoke": Entry("ragstack.cli.key:revoke", "Revoke an API key, also while the server runs."),
+    "audit verify": Entry("ragstack.cli.audit:verify", "Check that the audit log is as it was written."),
     "verify": Entry("ragstack.cli.verify:verify", "Check a saved citation chain against archive and sources."),
     "config check": Entry("ragstack.cli.config:check", "Check a config file; name every mistake in it."),
     "config show": Entry("ragstack.cli.config:show", "Print the config in effect, and where each value is from."),
@@ -59,6 +63,8 @@ COMMANDS: dict[str, Entry] = {
 }
 
 _GROUPS = {
+    "audit": "Check the record of what the server answered.",
+    "key": "API keys of the server.",
     "config": "Check, show and document the config.",
     "store": "Look into the vector store; delete collections.",
 }

@@ -104,8 +104,8 @@ class IssuedCitations:
             with transaction(db):
                 # A record's id is that of its container, a separator and the record's own.
                 db.executemany(
-                    "DELETE FROM citations WHERE ?1 IN"
-                    " (source_id, substr(source_id, 1, length(source_id) - length(record) - 1))",
+                    "DELETE FROM citations WHERE source_id=?1 OR"
+                    " (record!='' AND substr(source_id, 1, length(source_id) - length(record) - 1)=?1)",
                     [(identity,) for identity in source_ids],
                 )
             db.execute("VACUUM")

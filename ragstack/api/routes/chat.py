@@ -17,10 +17,11 @@ from ragstack.api.checking import CheckedAnswer, CheckedCitation, CheckedEvent, 
 from ragstack.api.errors import ErrorBody, error_detail, errors, status_of
 from ragstack.api.openai_errors import OpenAIRoute, openai_detail
 from ragstack.api.routes.query import QUERY_ERRORS, status_header
+from ragstack.api.limits import limited_filter, require_count
 from ragstack.api.running import QueryRun
 from ragstack.api.security import Caller, caller_with
 from ragstack.api.served_models import PIPELINE_MODEL, unknown_model
-from ragstack.api.sse import KEEP_ALIVE, KEEP_ALIVE_S, EventStream, sse_event
+from ragstack.api.sse import EVENT_SCHEMA, KEEP_ALIVE, KEEP_ALIVE_S, EventStream, sse_event
 from ragstack.api.state import AppState, State
 from ragstack.citations.chain import AnswerLink, Chain
 from ragstack.errors import GenerationError, RagstackError
@@ -28,6 +29,7 @@ from ragstack.filters import all_of, parse_filter
 from ragstack.retrieval.engine import QueryRequest
 
 router = APIRouter(prefix="/v1/chat", tags=["chat"], route_class=OpenAIRoute)
+Asker = Annotated[Caller, Depends(caller_with("query"))]
 
 NOTHING_ANSWERS = "Nothing in the corpus answers this."
 _DONE = b"data: [DONE]\n\n"
@@ -61,13 +63,13 @@ class _Completion:
     responses={
         200: {
             "description": "The completion; with `stream`, chunks as server-sent events and `[DONE]`.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
         },
         **errors(*(status for status in QUERY_ERRORS if status != 422), 404),
     },
 )
 async def chat_completions(
-    body: ChatBody, request: Request, state: State, caller: Annotated[Caller, Depends(caller_with("query"))]
+    body: ChatBody, request: Request, state: State, caller: Asker
 ) -> Response:
     """Answer the last message from the corpus.
 
@@ -79,6 +81,8 @@ async def chat_completions(
         raise unknown_model(body.model, [PIPELINE_MODEL])
     history, question = body.conversation()
     parsed = None if body.filter is None else parse_filter(body.filter)
+    require_count("turns of history", history, state.config.limits.max_history_turns)
+    parsed = limited_filter(parsed, state.config.limits)
     query = QueryRequest(question, all_of(caller.filter, parsed), body.top_n, True, history)
     completion = _Completion(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), question)
     run = QueryRun(state, request, caller, query)
@@ -117,7 +121,7 @@ async def _streamed(
     except BaseException:
         run.leave()
         raise
-    return EventStream(_chunks(run, first, request, state, completion, include_usage=include_usage))
+    return EventStream(_chunks(run, first, request, state, completion, include_usage=include_usage), run.leave)
 
 
 async def _chunks(
@@ -159,8 +163,6 @@ async def _chunks(
         yield _DONE
     except RagstackError as error:
         yield sse_event(ErrorBody(error=openai_detail(error_detail(request, error), status_of(error))).model_dump())
-    finally:
-        run.leave()
 
 
 def _delta(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ragstack.ledger.issued_citations import IssuedCitation
 from ragstack.retrieval.evidence import open_evidence
 
 router = APIRouter(prefix="/v1/citations", tags=["citations"])
+Asker = Annotated[Caller, Depends(caller_with("query"))]
 CitationId = Annotated[
     str, Path(max_length=128, description="As in an answer's chain.", examples=["6f1c8a4e-0b7d-5c36-9a52-0c9f4b1d2e3f"])
 ]
@@ -29,7 +30,7 @@ CitationId = Annotated[
 async def citation(
     citation_id: CitationId,
     state: State,
-    caller: Annotated[Caller, Depends(caller_with("query"))],
+    caller: Asker,
     context_bytes: Annotated[int, Query(ge=0, le=65536, description="Bytes of text wanted on either side.")] = 600,
 ) -> CitationBody:
     """Where a citation leads: its bytes, checked again now, and the text around them.

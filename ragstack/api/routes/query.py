@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 
 from ragstack.api.checking import CheckedAnswer, CheckedCitation, CheckedEvent, CheckedSentence
 from ragstack.api.errors import ErrorBody, error_detail, errors
+from ragstack.api.limits import limited_filter, require_count
 from ragstack.api.running import QueryRun
 from ragstack.api.schemas import (
     CheckedCitationBody,
@@ -21,9 +22,10 @@ from ragstack.api.schemas import (
     SentenceEvent,
 )
 from ragstack.api.security import Caller, caller_with
-from ragstack.api.sse import KEEP_ALIVE, KEEP_ALIVE_S, EventStream, sse_event
+from ragstack.api.sse import EVENT_SCHEMA, KEEP_ALIVE, KEEP_ALIVE_S, EventStream, sse_event
 from ragstack.api.state import State
 from ragstack.citations.chain import Chain
+from ragstack.config.server_security import LimitsConfig
 from ragstack.errors import RagstackError
 from ragstack.filters import all_of
 from ragstack.retrieval.engine import QueryRequest
@@ -55,7 +57,7 @@ _STATUS_DOC = {
         200: {
             "description": "The chain; with `stream` the events `passages`, `sentence`…, `done`, or `error`.",
             "headers": _STATUS_DOC,
-            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _SSE_EXAMPLE}},
+            "content": {"text/event-stream": {"schema": EVENT_SCHEMA, "example": _SSE_EXAMPLE}},
         },
         **errors(*QUERY_ERRORS),
     },
@@ -66,19 +68,22 @@ async def query(body: QueryBody, request: Request, state: State, caller: Asker) 
     The answer is `answer` of the chain. A fault of the language model is in `answer.error`; the passages stand.
     An empty `answer.text` means that nothing in the corpus answers the question.
     """
-    run = QueryRun(state, request, caller, _request(body, caller, with_answer=True))
+    run = QueryRun(state, request, caller, _request(body, caller, state.config.limits, with_answer=True))
     return await (_streamed(run, request) if body.stream else _whole(run))
 
 
 @router.post("/retrieve", response_model=Chain, responses=errors(*QUERY_ERRORS))
 async def retrieve(body: RetrieveBody, request: Request, state: State, caller: Asker) -> Response:
     """The passages for a question, best first: the chain without an answer."""
-    return await _whole(QueryRun(state, request, caller, _request(body, caller, with_answer=False)))
+    wanted = _request(body, caller, state.config.limits, with_answer=False)
+    return await _whole(QueryRun(state, request, caller, wanted))
 
 
-def _request(body: RetrieveBody, caller: Caller, *, with_answer: bool) -> QueryRequest:
+def _request(body: RetrieveBody, caller: Caller, limits: LimitsConfig, *, with_answer: bool) -> QueryRequest:
     history = body.turns() if isinstance(body, QueryBody) else []
-    return QueryRequest(body.query, all_of(caller.filter, body.parsed_filter()), body.top_n, with_answer, history)
+    require_count("turns of history", history, limits.max_history_turns)
+    wanted = limited_filter(body.parsed_filter(), limits)
+    return QueryRequest(body.query, all_of(caller.filter, wanted), body.top_n, with_answer, history)
 
 
 async def _whole(run: QueryRun) -> Response:
@@ -95,7 +100,7 @@ async def _streamed(run: QueryRun, request: Request) -> Response:
     except BaseException:
         run.leave()
         raise
-    return EventStream(_events(run, first, request))
+    return EventStream(_events(run, first, request), run.leave)
 
 
 async def _events(run: QueryRun, first: CheckedEvent, request: Request) -> AsyncGenerator[bytes, None]:
@@ -107,8 +112,6 @@ async def _events(run: QueryRun, first: CheckedEvent, request: Request) -> Async
         yield sse_event(*_told(event))
     except RagstackError as error:
         yield sse_event(ErrorBody(error=error_detail(request, error)).model_dump(), "error")
-    finally:
-        run.leave()
 
 
 def _told(event: CheckedEvent) -> tuple[dict[str, Any], str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 import ragstack
 from ragstack.api.app import create_app
 from tests.integration.harness import SMALL_CONFIG
+from tests.servers.api import running_app
 
 FILES = {
     "pump.txt": "The pump of line seven runs at 40 bar. It is checked every Monday by the night shift.\n",
@@ -28,14 +30,21 @@ def write_files(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    """A client of a served pipeline for tests that change neither files nor index: made once."""
+def shared_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server on loopback for tests that change neither files nor index: made once."""
     folder = tmp_path_factory.mktemp("served")
     config = {**SMALL_CONFIG, "retrieval": {"min_relevance": 0.0}}
     with ragstack.open(config, state_dir=folder / "state") as pipeline:
         pipeline.index(write_files(folder / "corpus"))
-        with TestClient(create_app(pipeline)) as client:
-            yield client
+        with running_app(create_app(pipeline)) as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def shared_client(shared_url: str) -> Iterator[httpx.Client]:
+    """A client of that server."""
+    with httpx.Client(base_url=shared_url, timeout=60) as client:
+        yield client
 
 
 @pytest.fixture

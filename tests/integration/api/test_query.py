@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -37,7 +38,7 @@ def test_an_answer_is_the_chain_that_the_pipeline_gives(client: TestClient, pipe
     assert (local.passages, local.answer, local.candidates) == (chain.passages, chain.answer, chain.candidates)
 
 
-def test_a_stream_adds_up_to_the_chain(shared_client: TestClient) -> None:
+def test_a_stream_adds_up_to_the_chain(shared_client: httpx.Client) -> None:
     response = shared_client.post("/v1/query", json={"query": "valve seal log pump", "stream": True})
     assert response.headers["content-type"].startswith("text/event-stream")
     (first, passages), *sentences, (last, done) = events_of(response.text)
@@ -64,7 +65,7 @@ def test_a_citation_of_a_changed_file_is_not_called_verified(client: TestClient,
     assert statuses == {"source_changed"}
 
 
-def test_passages_come_without_an_answer(shared_client: TestClient) -> None:
+def test_passages_come_without_an_answer(shared_client: httpx.Client) -> None:
     body = {"query": QUESTION, "top_n": 1, "filter": {"field": "media_type", "op": "eq", "value": "text/markdown"}}
     chain = shared_client.post("/v1/retrieve", json=body).json()
     assert chain["answer"] is None
@@ -72,7 +73,7 @@ def test_passages_come_without_an_answer(shared_client: TestClient) -> None:
     assert chain["query"]["filter"] == body["filter"]
 
 
-def test_earlier_turns_are_taken(shared_client: TestClient) -> None:
+def test_earlier_turns_are_taken(shared_client: httpx.Client) -> None:
     history = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello."}]
     response = shared_client.post("/v1/query", json={"query": QUESTION, "history": history})
     assert "300 hours" in response.json()["answer"]["text"]
@@ -94,7 +95,7 @@ def test_earlier_turns_are_taken(shared_client: TestClient) -> None:
     ],
 )
 def test_mistakes_have_one_shape_and_no_stream(
-    shared_client: TestClient, body: dict[str, Any], status: int, param: str | None, words: str, stream: bool
+    shared_client: httpx.Client, body: dict[str, Any], status: int, param: str | None, words: str, stream: bool
 ) -> None:
     response = shared_client.post("/v1/query", json={**body, "stream": stream})
     assert response.status_code == status
