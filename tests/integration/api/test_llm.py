@@ -33,6 +33,7 @@ def url(model: ReplayServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("llm")
     (folder / "corpus").mkdir()
     (folder / "corpus" / "pump.txt").write_text("The pump of line seven runs at 40 bar. It is checked on Mondays.\n")
+    (folder / "corpus" / "valve.txt").write_text("The valve is replaced after 300 hours of service.\n")
     config = {
         **SMALL_CONFIG,
         "retrieval": {"min_relevance": 0.0},
