@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,8 +12,12 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from ragstack.api.errors import error_response
-from ragstack.api.routes import health
+from ragstack.api.metrics import Metrics
+from ragstack.api.model_server import serving_models
+from ragstack.api.observing import ObservingMiddleware
+from ragstack.api.routes import embeddings, health, metrics, ranking, tei
 from ragstack.api.state import AppState
+from ragstack.api.tracing import open_tracing
 from ragstack.errors import RagstackError
 from ragstack.pipeline import Pipeline
 from ragstack.version import __version__
@@ -21,14 +26,18 @@ from ragstack.version import __version__
 def create_app(pipeline: Pipeline) -> FastAPI:
     """The application that serves ``pipeline``; it closes the pipeline when it shuts down."""
     config = pipeline.config.server
+    measured, tracing = Metrics(), open_tracing(os.environ)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.ragstack = AppState(pipeline, config, CapacityLimiter(config.threads))
         try:
-            yield
+            async with serving_models(pipeline, measured) as models:
+                limiter = CapacityLimiter(config.threads)
+                app.state.ragstack = AppState(pipeline, config, limiter, measured, tracing, models)
+                yield
         finally:
             await anyio.to_thread.run_sync(pipeline.close)
+            await anyio.to_thread.run_sync(tracing.close)
 
     app = FastAPI(title="ragstack", version=__version__, lifespan=lifespan)
 
@@ -37,4 +46,9 @@ def create_app(pipeline: Pipeline) -> FastAPI:
         return error_response(request, error)
 
     app.include_router(health.router)
+    app.include_router(embeddings.router)
+    app.include_router(ranking.router)
+    app.include_router(tei.router)
+    app.include_router(metrics.router)
+    app.add_middleware(ObservingMiddleware, metrics=measured, tracing=tracing)
     return app

@@ -8,8 +8,12 @@ from typing import Annotated, TypeAlias
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
+from ragstack.api.metrics import Metrics
+from ragstack.api.model_server import ModelServer
+from ragstack.api.tracing import Tracing
 from ragstack.config.models import ServerConfig
 from ragstack.pipeline import Pipeline
+
 
 @dataclass(frozen=True)
 class AppState:
@@ -18,6 +22,9 @@ class AppState:
     pipeline: Pipeline
     config: ServerConfig
     threads: CapacityLimiter
+    metrics: Metrics
+    tracing: Tracing
+    models: ModelServer
 
 
 def state_of(request: Request) -> AppState:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from ragstack.config.block import ConfigBlock, contradiction
+from ragstack.config.server_models import ModelServerConfig
 from ragstack.config.stores.milvus import MilvusStoreConfig
 from ragstack.config.stores.qdrant import QdrantStoreConfig
 from ragstack.config.stores.qdrant_edge import QdrantEdgeStoreConfig
@@ -296,13 +297,19 @@ class ServerConfig(ConfigBlock):
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     threads: int = Field(default=64, ge=1, le=1024, description="Calls into the pipeline that run at a time.")
+    model_server: ModelServerConfig = Field(
+        default=ModelServerConfig(), description="The embedding and ranking routes of OpenAI, NIM and TEI."
+    )
 
 
 class ObservabilityConfig(ConfigBlock):
     """Logs, on standard error."""
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="warning", description="Least severe messages that are written."
+        default="warning", description="Least severe messages that are written; a server's requests are of level info."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Lines for people, or one JSON object a line."
     )
 
 

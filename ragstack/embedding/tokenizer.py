@@ -13,6 +13,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
+from ragstack.embedding.base import TokenPiece
 from ragstack.errors import EmbeddingError
 from ragstack.types import Int32Array, sha256_hex
 
@@ -62,6 +63,25 @@ class TextTokenizer:
             offsets = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)[self.content(len(encoding))]
             found.append((encoding.ids, char_to_byte_spans(text, offsets)))
         return found
+
+    def pieces(self, text: str, *, with_specials: bool) -> list[TokenPiece]:
+        """The tokens of a text; see :class:`ragstack.embedding.base.VocabularyTokenizer`."""
+        encoding = self._encode([text], fast=False, specials=with_specials)[0]
+        spans = char_to_byte_spans(text, np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)).tolist()
+        return [
+            TokenPiece(token_id, token, bool(special), *((None, None) if special else span))
+            for token_id, token, special, span in zip(
+                encoding.ids, encoding.tokens, encoding.special_tokens_mask, spans, strict=True
+            )
+        ]
+
+    def decode(self, token_ids: Sequence[int], *, skip_specials: bool) -> str:
+        """The text of token ids; see :class:`ragstack.embedding.base.VocabularyTokenizer`."""
+        size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        for token_id in token_ids:
+            if not 0 <= token_id < size:
+                raise EmbeddingError(f"token id {token_id} is not in the vocabulary of {size} tokens.")
+        return self._tokenizer.decode(list(token_ids), skip_special_tokens=skip_specials)
 
     def content(self, length: int) -> slice:
         """Where the tokens of the text itself lie in a sequence of ``length`` tokens with its special ones."""
