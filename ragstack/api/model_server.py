@@ -23,6 +23,7 @@ from ragstack.api.model_texts import PreparedTexts, TextInput, Truncate, prepare
 from ragstack.assembly import build_reranker, keeps_token_vectors
 from ragstack.embedding.base import Embedder, InputType, Output
 from ragstack.embedding.threads import usable_cores
+from ragstack.errors import RagstackError
 from ragstack.pipeline import Pipeline
 from ragstack.reranking.base import RerankCandidate, Reranker, RerankQuery, no_idf
 from ragstack.reranking.memory_token_vectors import MemoryTokenVectorStore
@@ -69,14 +70,20 @@ class ModelServer:
         self._embeddings = Gate("embedding", self.settings.max_concurrent_requests)
         self._rankings = Gate("ranking", self.settings.max_concurrent_rankings)
         self.worker = EmbeddingWorker(
-            lambda: self.embedder, self.settings.max_batch_tokens, self.settings.max_queued_tokens, self._on_batch
+            lambda: pipeline.embedder, self.settings.max_batch_tokens, self.settings.max_queued_tokens, self._on_batch
         )
         metrics.watch_queue(lambda: self.worker.queued_requests, lambda: self.worker.queued_tokens)
 
     @cached_property
     def embedder(self) -> Embedder:
-        """The pipeline's embedder. Opening it may take a while: not to be asked for on the event loop first."""
-        return self._pipeline.embedder
+        """The pipeline's embedder. Opening it may take a while: not to be asked for on the event loop first.
+
+        Raises ModelRequestError (backend) when it cannot be opened; the worker's log says why.
+        """
+        try:
+            return self._pipeline.embedder
+        except RagstackError as error:
+            raise ModelRequestError("backend", "The embedding model cannot be loaded.") from error
 
     @property
     def has_reranker(self) -> bool:

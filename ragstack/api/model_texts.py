@@ -108,20 +108,27 @@ def _text_of_ids(embedder: Embedder, token_ids: Sequence[int], param: str) -> st
             "unreadable", f"`{param}`: {embedder.info.name} reads no token ids.", hint="Send the text.", param=param
         )
     try:
-        text = tokenizer.decode(token_ids, skip_specials=False)
-        plain = tokenizer.decode(token_ids, skip_specials=True)
+        own = _without_specials(tokenizer, token_ids)
+        text = tokenizer.decode(own, skip_specials=False)
     except EmbeddingError as error:
         raise ModelRequestError(
             "unreadable", f"`{param}`: {error.message}", hint="Send the text.", param=param
         ) from error
-    for candidate, with_specials in ((plain, True), (plain, False), (text, False)):
-        if [piece.token_id for piece in tokenizer.pieces(candidate, with_specials=with_specials)] == list(token_ids):
-            if not candidate:
-                break
-            return candidate
+    if text and [piece.token_id for piece in tokenizer.pieces(text, with_specials=False)] == list(own):
+        return text
     raise ModelRequestError(
         "unreadable",
         f"`{param}`: these token ids are no text that the tokenizer of {embedder.info.name} turns into the same ids.",
         hint="Send the text; ids must come from this model's tokenizer (POST /tokenize).",
         param=param,
     )
+
+
+def _without_specials(tokenizer: VocabularyTokenizer, token_ids: Sequence[int]) -> Sequence[int]:
+    """The ids without those that the model itself puts around every text, if they are there."""
+    around = [None if not piece.special else piece.token_id for piece in tokenizer.pieces("a", with_specials=True)]
+    first, last = around.index(None), len(around) - 1 - around[::-1].index(None)
+    before, after = around[:first], around[last + 1 :]
+    end = len(token_ids) - len(after)
+    is_whole = end >= first and list(token_ids[:first]) == before and list(token_ids[end:]) == after
+    return token_ids[first:end] if is_whole else token_ids

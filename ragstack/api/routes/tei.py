@@ -255,7 +255,7 @@ async def decode(body: DecodeRequest, state: State, caller: QueryCaller) -> list
     return await models.in_thread(lambda: _tokenized(texts))
 
 
-@router.get("/info")
+@router.get("/info", responses=_FAULTS)
 async def info(state: State, caller: QueryCaller) -> Info:
     """What is served, and its limits."""
     models, settings = state.models, state.models.settings
