@@ -54,6 +54,7 @@ def test_hugging_faces_client(
     model_url: str, http: httpx.Client, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # it would refuse this machine, too
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True)
     client = InferenceClient(model_url + path)
     assert client.feature_extraction("hello world") == pytest.approx(vectors(http, "/embed", inputs="hello world"), abs=1e-3)
     cut = client.feature_extraction(LONG, truncate=True, truncation_direction="left", normalize=True)
