@@ -23,6 +23,11 @@ from ragstack.pipeline import Pipeline
 from ragstack.version import __version__
 
 
+# Newer FastAPI writes spans and logs of its own, with paths, bodies and messages in them; ours have ids alone.
+# Older ones keep the argument among their extras.
+_NO_TELEMETRY: dict[str, bool] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+
+
 def create_app(pipeline: Pipeline) -> FastAPI:
     """The application that serves ``pipeline``; it closes the pipeline when it shuts down."""
     config = pipeline.config.server
@@ -31,7 +36,7 @@ def create_app(pipeline: Pipeline) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with serving_models(pipeline, measured) as models:
+            async with serving_models(pipeline, measured, tracing) as models:
                 limiter = CapacityLimiter(config.threads)
                 app.state.ragstack = AppState(pipeline, config, limiter, measured, tracing, models)
                 yield
@@ -39,7 +44,7 @@ def create_app(pipeline: Pipeline) -> FastAPI:
             await anyio.to_thread.run_sync(pipeline.close)
             await anyio.to_thread.run_sync(tracing.close)
 
-    app = FastAPI(title="ragstack", version=__version__, lifespan=lifespan)
+    app = FastAPI(title="ragstack", version=__version__, lifespan=lifespan, telemetry=_NO_TELEMETRY)  # type: ignore[arg-type]
 
     @app.exception_handler(RagstackError)
     async def on_error(request: Request, error: RagstackError) -> JSONResponse:

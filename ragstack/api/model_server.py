@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,7 @@ from ragstack.api.corpus_weights import corpus_idf
 from ragstack.api.metrics import Metrics
 from ragstack.api.model_errors import ModelRequestError
 from ragstack.api.model_texts import PreparedTexts, TextInput, Truncate, prepare_texts, texts_of
+from ragstack.api.tracing import Tracing
 from ragstack.assembly import build_reranker, keeps_token_vectors
 from ragstack.embedding.base import Embedder, InputType, Output
 from ragstack.embedding.threads import usable_cores
@@ -60,11 +61,12 @@ class ModelServer:
     Each coroutine raises ModelRequestError, and gives up after ``server.model_server.timeout_s``.
     """
 
-    def __init__(self, pipeline: Pipeline, metrics: Metrics) -> None:
+    def __init__(self, pipeline: Pipeline, metrics: Metrics, tracing: Tracing) -> None:
         self._pipeline = pipeline
         self._config = pipeline.config
         self.settings = pipeline.config.server.model_server
         self._metrics = metrics
+        self._tracing = tracing
         self.tokenization_workers = usable_cores()
         self._threads = CapacityLimiter(self.tokenization_workers)
         self._embeddings = Gate("embedding", self.settings.max_concurrent_requests)
@@ -128,10 +130,9 @@ class ModelServer:
                 done = time.perf_counter()
         vectors = embedded.embeddings
         assert vectors.dense is not None  # it was asked for
-        self._metrics.tokens.inc(sum(prepared.token_counts))
         steps = (tokenized - started, embedded.queue_s, done - tokenized - embedded.queue_s)
-        for stage, seconds in zip(("tokenize", "queue", "embed"), steps, strict=True):
-            self._metrics.observe_stage(stage, seconds)
+        stages = dict(zip(("tokenize", "queue", "embed"), steps, strict=True))
+        self._observe("ragstack.embed", stages, len(prepared.texts), sum(prepared.token_counts))
         return EmbeddedTexts(name, vectors.dense, vectors.tokens, prepared.token_counts, *steps)
 
     async def rank(
@@ -178,9 +179,9 @@ class ModelServer:
                 )
                 embedded = time.perf_counter()
                 ranked = await self._in_thread(lambda: self._rank(query, texts, asked, passages, with_corpus))
-        self._metrics.tokens.inc(sum(prepared[0].token_counts) + sum(prepared[1].token_counts))
-        self._metrics.observe_stage("embed", embedded - started)
-        self._metrics.observe_stage("rerank", time.perf_counter() - embedded)
+        stages = {"embed": embedded - started, "rerank": time.perf_counter() - embedded}
+        tokens = sum(sum(one.token_counts) for one in prepared)
+        self._observe("ragstack.rank", stages, 1 + len(texts), tokens)
         return ranked
 
     async def in_thread(self, call: Callable[[], _Result]) -> _Result:
@@ -267,14 +268,20 @@ class ModelServer:
                 retry_after_s=self.worker.retry_after_s(),
             ) from error
 
+    def _observe(self, name: str, stages: Mapping[str, float], texts: int, tokens: int) -> None:
+        self._metrics.tokens.inc(tokens)
+        for stage, seconds in stages.items():
+            self._metrics.observe_stage(stage, seconds)
+        self._tracing.stages(name, stages, {"ragstack.texts": texts, "ragstack.tokens": tokens})
+
     def _on_batch(self, report: BatchReport) -> None:
         self._metrics.observe_batch(report.texts, report.token_counts, self.embedder)
 
 
 @asynccontextmanager
-async def serving_models(pipeline: Pipeline, metrics: Metrics) -> AsyncIterator[ModelServer]:
+async def serving_models(pipeline: Pipeline, metrics: Metrics, tracing: Tracing) -> AsyncIterator[ModelServer]:
     """A model server whose worker runs inside the block; the weights are loaded at once, in its thread."""
-    models = ModelServer(pipeline, metrics)
+    models = ModelServer(pipeline, metrics, tracing)
     models.worker.start()
     try:
         yield models
