@@ -18,11 +18,13 @@ from ragstack.api.admission import Throughput
 from ragstack.api.batching import Batch, BatchQueue, Lane, Slice
 from ragstack.api.model_errors import ModelRequestError
 from ragstack.embedding.base import Embedder, Embeddings, InputType, Output, PendingEmbeddings, submit
+from ragstack.embedding.threads import usable_cores
 from ragstack.errors import RagstackError
 from ragstack.types import Float32Array, TokenVectors
 
-CPU_BATCH_TOKENS = 8192
-"""Budget on a CPU: larger ones embed no more texts a second and keep short requests waiting (docs/model-server.md)."""
+CPU_BATCH_TOKENS_PER_CORE = 1024
+"""Budget on a CPU, for each core: smaller ones leave cores idle, larger ones embed no more texts a second and keep short
+requests waiting (docs/model-server.md)."""
 GPU_BATCH_TOKENS = 65536
 """Budget on a GPU."""
 
@@ -43,7 +45,7 @@ class OnDevice(Protocol):
 def online_batch_tokens(embedder: Embedder) -> int:
     """The budget of a batch when the config names none."""
     on_gpu = isinstance(embedder, OnDevice) and embedder.device.startswith("cuda")
-    return GPU_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS
+    return GPU_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS_PER_CORE * usable_cores()
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class EmbeddingWorker:
         self._max_batch_tokens = max_batch_tokens
         self._max_queued_tokens = max_queued_tokens
         self._on_batch = on_batch
-        self._queue = BatchQueue(max_batch_tokens or CPU_BATCH_TOKENS)
+        self._queue = BatchQueue(max_batch_tokens or CPU_BATCH_TOKENS_PER_CORE)
         self._requests: dict[int, _Request] = {}
         self._ids = itertools.count()
         self._wake = threading.Condition()

@@ -16,7 +16,7 @@ class ModelServerConfig(ConfigBlock):
     max_batch_tokens: int | None = Field(
         default=None,
         gt=0,
-        description="Tokens handed to the embedder at a time, from all clients; null: 8192 on a CPU, 65536 on a GPU.",
+        description="Tokens handed to the embedder at a time, from all clients; null: 1024 a CPU core, 65536 on a GPU.",
     )
     max_client_batch_size: int = Field(default=2048, ge=1, le=100_000, description="Most texts in one request.")
     max_concurrent_requests: int = Field(
