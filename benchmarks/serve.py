@@ -1,4 +1,4 @@
-"""What the model server costs: texts embedded over HTTP by 1, 8 and 64 clients, against the same texts embedded directly.
+"""What the model server costs: texts embedded over HTTP by 1, 8 and 64 clients, and the same texts directly.
 
     python benchmarks/serve.py [--texts 512] [--per-request 1] [--clients 1 8 64] [--seconds 10] [--json]
 

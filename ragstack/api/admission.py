@@ -36,6 +36,39 @@ class Gate:
             self.under_way -= 1
 
 
+class TokenBudget:
+    """Bounds how many tokens' vectors are held in memory at a time. Not for several threads, as ``Gate``."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held_tokens = 0
+
+    @contextmanager
+    def held(self, tokens: int, retry_after_s: Callable[[], int]) -> Iterator[None]:
+        """A block that holds the vectors of so many tokens.
+
+        Raises ModelRequestError: batch_too_large for more than may ever be held, overloaded for more than may be now.
+        """
+        if tokens > self.limit:
+            raise ModelRequestError(
+                "batch_too_large",
+                f"batch of {tokens} tokens > maximum allowed {self.limit} tokens",
+                hint="Send fewer or shorter texts at a time.",
+            )
+        if self.held_tokens + tokens > self.limit:
+            raise ModelRequestError(
+                "overloaded",
+                f"Model is overloaded: the vectors of {self.held_tokens} tokens are held, {self.limit} may be.",
+                hint="Try again later, with fewer requests at a time.",
+                retry_after_s=retry_after_s(),
+            )
+        self.held_tokens += tokens
+        try:
+            yield
+        finally:
+            self.held_tokens -= tokens
+
+
 class Throughput:
     """How many tokens a second were embedded lately, as an average that forgets: half of it after ``half_life_s``."""
 

@@ -19,7 +19,7 @@ from ragstack.api.batching import Batch, BatchQueue, Lane, Slice
 from ragstack.api.model_errors import ModelRequestError
 from ragstack.embedding.base import Embedder, Embeddings, InputType, Output, PendingEmbeddings, submit
 from ragstack.embedding.threads import usable_cores
-from ragstack.errors import RagstackError
+from ragstack.errors import EmbeddingError, RagstackError
 from ragstack.types import Float32Array, TokenVectors
 
 CPU_BATCH_TOKENS_PER_CORE = 1024
@@ -270,7 +270,7 @@ class EmbeddingWorker:
         embeddings: Embeddings | None = None
         if work.pending is not None:
             try:
-                embeddings = work.pending.result()
+                embeddings = _complete(work.pending.result(), work.slices)
             except Exception as error:  # as above
                 work.error = error
         if embeddings is not None:
@@ -324,3 +324,14 @@ class _UnderWay:
     pending: PendingEmbeddings | None
     error: Exception | None
     started: float
+
+
+def _complete(embeddings: Embeddings, slices: list[tuple[_Request, Slice]]) -> Embeddings:
+    """The same, known to hold what was asked for: a vector too few would give each client its neighbour's."""
+    texts = sum(len(part.positions) for _, part in slices)
+    for output in slices[0][0].lane.outputs:
+        found = embeddings.dense if output == "dense" else embeddings.tokens
+        if found is None or len(found) != texts:
+            count = "none" if found is None else len(found)
+            raise EmbeddingError(f"the model was asked for {output} vectors of {texts} texts; it gave {count}.")
+    return embeddings

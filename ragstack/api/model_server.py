@@ -14,7 +14,7 @@ from typing import TypeVar
 import anyio
 from anyio import CapacityLimiter
 
-from ragstack.api.admission import Gate
+from ragstack.api.admission import Gate, TokenBudget
 from ragstack.api.batch_worker import BatchReport, Embedded, EmbeddingWorker
 from ragstack.api.corpus_weights import corpus_idf
 from ragstack.api.metrics import Metrics
@@ -71,6 +71,7 @@ class ModelServer:
         self._threads = CapacityLimiter(self.tokenization_workers)
         self._embeddings = Gate("embedding", self.settings.max_concurrent_requests)
         self._rankings = Gate("ranking", self.settings.max_concurrent_rankings)
+        self._token_vectors = TokenBudget(self.settings.max_token_vectors)
         self.worker = EmbeddingWorker(
             lambda: pipeline.embedder, self.settings.max_batch_tokens, self.settings.max_queued_tokens, self._on_batch
         )
@@ -126,7 +127,9 @@ class ModelServer:
                 started = time.perf_counter()
                 name, of_type, prepared = await self._in_thread(prepare)
                 tokenized = time.perf_counter()
-                embedded = await self._embed(prepared, of_type, outputs)
+                held = sum(prepared.cost) if "tokens" in outputs else 0
+                with self._token_vectors.held(held, self.worker.retry_after_s):
+                    embedded = await self._embed(prepared, of_type, outputs)
                 done = time.perf_counter()
         vectors = embedded.embeddings
         assert vectors.dense is not None  # it was asked for
@@ -174,11 +177,12 @@ class ModelServer:
             async with self._in_time():
                 prepared = await self._in_thread(prepare)
                 started = time.perf_counter()
-                asked, passages = await asyncio.gather(
-                    self._embed(prepared[0], "query", outputs), self._embed(prepared[1], "passage", outputs)
-                )
-                embedded = time.perf_counter()
-                ranked = await self._in_thread(lambda: self._rank(query, texts, asked, passages, with_corpus))
+                with self._token_vectors.held(sum(prepared[1].cost), self.worker.retry_after_s):
+                    asked, passages = await asyncio.gather(
+                        self._embed(prepared[0], "query", outputs), self._embed(prepared[1], "passage", outputs)
+                    )
+                    embedded = time.perf_counter()
+                    ranked = await self._in_thread(lambda: self._rank(query, texts, asked, passages, with_corpus))
         stages = {"embed": embedded - started, "rerank": time.perf_counter() - embedded}
         tokens = sum(sum(one.token_counts) for one in prepared)
         self._observe("ragstack.rank", stages, 1 + len(texts), tokens)

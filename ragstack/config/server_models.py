@@ -30,6 +30,11 @@ class ModelServerConfig(ConfigBlock):
         ge=1,
         description="Tokens that may wait; a request that would exceed it is answered 429, unless nothing waits.",
     )
+    max_token_vectors: int = Field(
+        default=262_144,
+        ge=1,
+        description="Tokens whose vectors are held at a time (rankings, /embed_all); 1.5 KB each at 384 dimensions.",
+    )
     timeout_s: float = Field(
         default=60.0, gt=0, le=3600, description="Seconds after which a request that is not done is given up."
     )

@@ -38,6 +38,8 @@ class Watched(HashingEmbedder):
         self.calls.append(list(texts))
         if "poison" in texts:
             raise EmbeddingError("text 0: NaN")
+        if "short" in texts:
+            return super().embed(texts[:-1], input_type, outputs)
         if "crash" in texts:
             raise RuntimeError("a secret of the driver")
         return super().embed(texts, input_type, outputs)
@@ -116,9 +118,9 @@ def test_a_text_that_fails_fails_its_own_request_alone(embedder: Watched) -> Non
             embedder.go.clear()
             first = asyncio.ensure_future(dense(worker, ["holds the model"]))
             await until(lambda: embedder.held)
-            texts = [["good one"], ["fine", "poison"], ["good two", "good three"], ["crash"]]
+            texts = [["good one"], ["fine", "poison"], ["good two", "good three"], ["crash"], ["short", "by one"]]
             waiting = [asyncio.ensure_future(dense(worker, one)) for one in texts]
-            await until(lambda: worker.queued_requests == 4)
+            await until(lambda: worker.queued_requests == 5)
             embedder.go.set()
             results = await asyncio.gather(*waiting, return_exceptions=True)
             assert isinstance(results[0], np.ndarray)
@@ -127,6 +129,7 @@ def test_a_text_that_fails_fails_its_own_request_alone(embedder: Watched) -> Non
             assert (results[1].fault, results[1].message) == ("backend", "text 0: NaN")
             assert isinstance(results[3], ModelRequestError)
             assert "secret" not in str(results[3])
+            assert isinstance(results[4], ModelRequestError)
             await first
             assert len(await dense(worker, ["after"])) == 1
 

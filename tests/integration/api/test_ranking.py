@@ -146,6 +146,15 @@ def test_without_a_reranker_there_is_no_ranking(tmp_path: Path) -> None:
         assert "re-ranker" in answer.json()["error"]
 
 
+def test_a_ranking_of_too_many_tokens_is_refused(tmp_path: Path) -> None:
+    config = {**SMALL_CONFIG, "server": {"model_server": {"max_token_vectors": 20}}}
+    with TestClient(create_app(ragstack.open(config, state_dir=tmp_path / "state"))) as client:
+        for texts, status in ((["word " * 10] * 2, 200), (["word " * 7] * 3, 413)):
+            assert client.post("/rerank", json={"query": "word", "texts": texts}).status_code == status
+        assert client.post("/embed_all", json={"inputs": "word " * 21}).status_code == 413
+        assert client.post("/embed", json={"inputs": "word " * 21}).status_code == 200
+
+
 def test_the_weights_of_the_config_decide(tmp_path: Path) -> None:
     config = {**SMALL_CONFIG, "reranker": {"type": "late_interaction", "maxsim_weight": 0.0, "sparse_weight": 0.0}}
     with TestClient(create_app(ragstack.open(config, state_dir=tmp_path / "state"))) as client:
