@@ -48,6 +48,7 @@ def create_app(pipeline: Pipeline) -> FastAPI:
 
     @app.exception_handler(RagstackError)
     async def on_error(request: Request, error: RagstackError) -> JSONResponse:
+        request.state.error_type = type(error).__name__
         return error_response(request, error)
 
     app.include_router(health.router)
