@@ -17,6 +17,7 @@ import contextlib
 import itertools
 import json
 import multiprocessing
+import re
 import socket
 import tempfile
 import time
@@ -77,17 +78,25 @@ async def load(url: str, texts: list[str], clients: int, per_request: int, secon
     latencies: list[float] = []
     end = time.perf_counter() + seconds
 
-    async def client(http: httpx.AsyncClient) -> None:
+    async def client() -> None:
+        # As little as HTTP allows: a client library would take more of the cores than the server does.
+        reader, writer = await asyncio.open_connection(*address)
         while (started := time.perf_counter()) < end:
             start = next(turn)
-            body = {"input": texts[start : start + per_request], "encoding_format": "base64"}
-            answer = await http.post("/v1/embeddings", json=body)
-            answer.raise_for_status()
+            body = json.dumps({"input": texts[start : start + per_request], "encoding_format": "base64"}).encode()
+            head = f"POST /v1/embeddings HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n"
+            writer.write(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            if not answer.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError(answer.decode())
+            length = re.search(rb"content-length: (\d+)", answer.lower())
+            assert length is not None
+            await reader.readexactly(int(length[1]))
             latencies.append(time.perf_counter() - started)
+        writer.close()
 
-    limits = httpx.Limits(max_connections=clients)
-    async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as http:
-        await asyncio.gather(*(client(http) for _ in range(clients)))
+    address = url.removeprefix("http://").split(":")
+    await asyncio.gather(*(client() for _ in range(clients)))
     return len(latencies) * per_request, latencies
 
 

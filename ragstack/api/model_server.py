@@ -19,7 +19,7 @@ from ragstack.api.batch_worker import BatchReport, Embedded, EmbeddingWorker
 from ragstack.api.corpus_weights import corpus_idf
 from ragstack.api.metrics import Metrics
 from ragstack.api.model_errors import ModelRequestError
-from ragstack.api.model_texts import PreparedTexts, TextInput, Truncate, prepare_texts, texts_of
+from ragstack.api.model_texts import PreparedTexts, TextInput, Truncate, is_short, prepare_texts, texts_of
 from ragstack.api.tracing import Tracing
 from ragstack.assembly import build_reranker, keeps_token_vectors
 from ragstack.embedding.base import Embedder, InputType, Output
@@ -31,6 +31,7 @@ from ragstack.reranking.memory_token_vectors import MemoryTokenVectorStore
 from ragstack.types import Chunk, Float32Array, TokenVectors
 
 _FLOATS_AT_ONCE = 16_384  # about a millisecond of work
+_SHORT = 4096  # characters, or token ids: well below a millisecond of tokenisation
 _Result = TypeVar("_Result")
 
 
@@ -125,7 +126,7 @@ class ModelServer:
         with self._embeddings.entered(self.worker.retry_after_s):
             async with self._in_time():
                 started = time.perf_counter()
-                name, of_type, prepared = await self._in_thread(prepare)
+                name, of_type, prepared = await self._prepared(prepare, given)
                 tokenized = time.perf_counter()
                 held = sum(prepared.cost) if "tokens" in outputs else 0
                 with self._token_vectors.held(held, self.worker.retry_after_s):
@@ -175,7 +176,7 @@ class ModelServer:
         outputs: tuple[Output, ...] = ("dense", "tokens")
         with self._rankings.entered(self.worker.retry_after_s):
             async with self._in_time():
-                prepared = await self._in_thread(prepare)
+                prepared = await self._prepared(prepare, [query, *texts])
                 started = time.perf_counter()
                 with self._token_vectors.held(sum(prepared[1].cost), self.worker.retry_after_s):
                     asked, passages = await asyncio.gather(
@@ -254,6 +255,11 @@ class ModelServer:
             raise ModelRequestError(
                 "batch_too_large", f"batch size {size} > maximum allowed batch size {most}", param=param
             )
+
+    async def _prepared(self, prepare: Callable[[], _Result], given: TextInput | Sequence[str]) -> _Result:
+        """Tokenise here what takes a fraction of a millisecond: handing it to a thread and back takes longer."""
+        is_open = "embedder" in self.__dict__
+        return prepare() if is_open and is_short(given, _SHORT) else await self._in_thread(prepare)
 
     async def _in_thread(self, call: Callable[[], _Result]) -> _Result:
         # A client that leaves is let go at once; the thread ends its few milliseconds of work.

@@ -28,6 +28,20 @@ class PreparedTexts:
     cost: Sequence[int]
 
 
+def is_short(given: TextInput | Sequence[str], most: int) -> bool:
+    """True for at most ``most`` characters, or token ids, in all."""
+    if isinstance(given, str):
+        return len(given) <= most
+    if len(given) > most:
+        return False
+    size = 0
+    for item in given:
+        size += 1 if isinstance(item, int) else len(item)
+        if size > most:
+            return False
+    return True
+
+
 def texts_of(embedder: Embedder, given: TextInput, param: str) -> list[str]:
     """The texts of one request's ``given``: a text, texts, the token ids of one text, or those of several.
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragstack.api.model_errors import OPENAI_ERRORS, TEI_ERRORS, Fault, ModelRequestError
-from ragstack.api.model_texts import Truncate, prepare_texts, texts_of
+from ragstack.api.model_texts import Truncate, is_short, prepare_texts, texts_of
 from ragstack.embedding.onnx import OnnxEmbedder
 from ragstack.testing.hashing_embedder import HashingEmbedder
 
@@ -99,6 +99,13 @@ def test_nothing_is_refused(nothing: list[str]) -> None:
     with pytest.raises(ModelRequestError) as refused:
         texts_of(SMALL, nothing, "input")
     assert refused.value.fault == "empty"
+
+
+@given(st.text() | st.lists(st.text()) | st.lists(st.integers()) | st.lists(st.lists(st.integers())), st.integers(0, 30))
+def test_what_is_short_is_known_by_its_characters_or_ids(inputs: list[str], most: int) -> None:
+    parts = [inputs] if isinstance(inputs, str) else [part if isinstance(part, (str, list)) else [part] for part in inputs]
+    size = sum(len(part) for part in parts)
+    assert is_short(inputs, most) == (size <= most and len(inputs) <= most)
 
 
 def test_every_fault_has_an_answer_in_every_dialect() -> None:
