@@ -42,20 +42,24 @@ class GpuCollector(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """One sample a GPU; a figure that the GPU does not give is left out."""
-        nvml = self._nvml
         families = {name: GaugeMetricFamily(name, text, labels=["gpu"]) for name, text in GPU_METRICS.items()}
-        for index in range(nvml.nvmlDeviceGetCount()):
-            gpu = [str(index)]
-            handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            try:
-                busy = nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
-                families["ragstack_gpu_utilization_ratio"].add_metric(gpu, busy)
-            except nvml.NVMLError as error:
-                _log.debug("GPU %d tells no utilisation: %s", index, error)
-            try:
-                memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-                families["ragstack_gpu_memory_used_bytes"].add_metric(gpu, memory.used)
-                families["ragstack_gpu_memory_total_bytes"].add_metric(gpu, memory.total)
-            except nvml.NVMLError as error:
-                _log.debug("GPU %d tells no memory: %s", index, error)
+        try:
+            for index in range(self._nvml.nvmlDeviceGetCount()):
+                self._read(index, self._nvml.nvmlDeviceGetHandleByIndex(index), families)
+        except self._nvml.NVMLError as error:  # a lost driver must not take the other metrics along
+            _log.warning("the GPUs cannot be asked: %s", error)
         yield from families.values()
+
+    def _read(self, index: int, handle: Any, families: dict[str, GaugeMetricFamily]) -> None:
+        nvml, gpu = self._nvml, [str(index)]
+        try:
+            busy = nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+            families["ragstack_gpu_utilization_ratio"].add_metric(gpu, busy)
+        except nvml.NVMLError as error:
+            _log.debug("GPU %d tells no utilisation: %s", index, error)
+        try:
+            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+            families["ragstack_gpu_memory_used_bytes"].add_metric(gpu, memory.used)
+            families["ragstack_gpu_memory_total_bytes"].add_metric(gpu, memory.total)
+        except nvml.NVMLError as error:
+            _log.debug("GPU %d tells no memory: %s", index, error)

@@ -17,7 +17,6 @@ from ragstack.api.gpu_metrics import GpuCollector
 from ragstack.citations.chain import Chain
 from ragstack.embedding.base import Embedder
 from ragstack.embedding.batching import padding_share, plan_batches
-from ragstack.embedding.onnx import DEFAULT_BATCH_TOKENS
 from ragstack.version import __version__
 
 UNMATCHED = "unmatched"
@@ -122,8 +121,9 @@ class Metrics:
         """One batch that was handed to the embedder, which cuts it by its own budget."""
         self.batch_texts.observe(texts)
         self.batch_tokens.observe(sum(token_counts))
-        budget = embedder.max_batch_tokens if isinstance(embedder, BatchBudget) else DEFAULT_BATCH_TOKENS
-        self.batch_padding.observe(padding_share(token_counts, plan_batches(token_counts, budget)))
+        if isinstance(embedder, BatchBudget):  # others do not say whether they pad
+            plan = plan_batches(token_counts, embedder.max_batch_tokens)
+            self.batch_padding.observe(padding_share(token_counts, plan))
 
     def observe_chain(self, chain: Chain) -> None:
         """The stages, citations and tokens of one finished chain."""

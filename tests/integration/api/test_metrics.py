@@ -168,6 +168,18 @@ def test_gpus_are_told_where_there_are_any() -> None:
     assert registry.get_sample_value("ragstack_gpu_memory_total_bytes", {"gpu": "1"}) == 100
 
 
+def test_a_lost_gpu_driver_costs_the_gpus_metrics_alone(caplog: pytest.LogCaptureFixture) -> None:
+    class Lost(FakeNvml):
+        @classmethod
+        def nvmlDeviceGetHandleByIndex(cls, index: int) -> int:  # noqa: N802
+            raise cls.NVMLError("GPU is lost")
+
+    registry = CollectorRegistry()
+    registry.register(GpuCollector(Lost()))
+    assert registry.get_sample_value("ragstack_gpu_memory_used_bytes", {"gpu": "0"}) is None
+    assert "GPU is lost" in caplog.text
+
+
 class Sink(HTTPServer):
     """A collector of OTLP over HTTP."""
 
@@ -215,6 +227,11 @@ def test_spans_reach_a_collector_that_the_environment_names(
     request = by_name["POST /v1/embeddings"]
     assert request.trace_id.hex() == trace_id
     assert request.parent_span_id.hex() == "00f067aa0ba902b7"
+    embed = by_name["ragstack.embed"]
+    assert embed.parent_span_id == request.span_id
+    assert {s.name for s in sink.spans if s.parent_span_id == embed.span_id} == {
+        f"ragstack.embed.{stage}" for stage in ("tokenize", "queue", "embed")
+    }
     query = by_name["ragstack.query"]
     attributes = {a.key: a.value for a in query.attributes}
     assert attributes["ragstack.chain.digest"].string_value == chain.digest

@@ -15,6 +15,7 @@ from langchain_nvidia_ai_endpoints import NVIDIARerank
 
 import ragstack
 from ragstack.api.app import create_app
+from ragstack.api.model_server import Ranking
 from tests.integration.harness import SMALL_CONFIG
 
 M = "all-MiniLM-L6-v2"
@@ -133,6 +134,26 @@ def test_words_that_are_rare_in_the_index_count_more(tmp_path: Path) -> None:
         with TestClient(create_app(pipeline)) as client:
             weighted = {item["index"]: item["score"] for item in client.post("/rerank", json=request).json()}
     assert weighted[1] - weighted[0] > even[1] - even[0] + 0.1
+
+
+def test_a_key_with_a_filter_learns_nothing_of_the_corpus(tmp_path: Path) -> None:
+    """How rare a word is in the index is told by a score; documents beyond the key's filter must not show in it."""
+    (tmp_path / "a.txt").write_text("the pump\n" * 3)
+    scores = []
+    for indexed in (False, True):
+        with ragstack.open(SMALL_CONFIG, state_dir=tmp_path / "state") as pipeline:
+            if indexed:
+                pipeline.index(tmp_path / "a.txt")
+            app = create_app(pipeline)
+            with TestClient(app) as client:
+                models = app.state.ragstack.models
+
+                async def rank() -> list[Ranking]:
+                    return await models.rank("the gasket", ["the pump", "a gasket"], param="texts", with_corpus=False)
+
+                assert client.portal is not None
+                scores.append(client.portal.call(rank))
+    assert scores[0] == scores[1]
 
 
 def test_without_a_reranker_there_is_no_ranking(tmp_path: Path) -> None:
