@@ -10,7 +10,7 @@ from ragstack.errors import IndexNotFoundError
 from ragstack.ledger.schema import TOKENS
 from ragstack.ledger.snapshot import SnapshotReader
 from ragstack.reranking.base import no_idf
-from ragstack.retrieval.generation_parts import token_idf
+from ragstack.retrieval.generation_parts import as_indexed, token_idf
 from ragstack.types import Float32Array, TokenVectors
 
 
@@ -30,7 +30,6 @@ def corpus_idf(config: PipelineConfig, state_dir: Path, tokens: TokenVectors) ->
                 counts = reader.frequencies(snapshot.generation, TOKENS, tokens.token_ids.tolist())
         except IndexNotFoundError:
             return no_idf(len(tokens))
-    indexed = PipelineConfig.model_validate({"version": 1, **snapshot.config["config"]})
-    if indexed.embedder != config.embedder or not snapshot.chunk_count:
+    if as_indexed(config, snapshot).embedder != config.embedder or not snapshot.chunk_count:
         return no_idf(len(tokens))
     return token_idf(counts, snapshot.chunk_count)

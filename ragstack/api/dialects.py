@@ -1,7 +1,7 @@
 """Routes that answer errors as another server does: in OpenAI's shape, which NIM shares, or in TEI's.
 
 A route class turns ModelRequestError and a body that does not fit the schema into such an answer; every other error
-goes on to the application's own handlers.
+goes on to the application's own handlers, which show it in the shape that the route sets.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from ragstack.api.errors import ErrorBody, ErrorDetail
+from ragstack.api.errors import ErrorBody, ErrorDetail, request_id_of
 from ragstack.api.model_errors import OPENAI_ERRORS, TEI_ERRORS, ModelRequestError
 from ragstack.api.observing import CLIENT_LEFT
+from ragstack.api.openai_errors import openai_error_response
+from ragstack.api.state import AppState
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -32,7 +34,12 @@ class TeiErrorBody(BaseModel):
 
 
 class DialectRoute(APIRoute):
-    """A route that speaks one dialect, and stops working when the client leaves."""
+    """A route that speaks one dialect, and stops working when the client leaves or the server's time is over."""
+
+    @staticmethod
+    def render(detail: ErrorDetail, status: int) -> Response:
+        """Errors that the application answers, in the dialect's shape."""
+        raise NotImplementedError
 
     def answer(self, request: Request, error: ModelRequestError) -> Response:
         """The dialect's body and status."""
@@ -43,6 +50,7 @@ class DialectRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
+            request.state.render_error = self.render
             try:
                 return await while_connected(request, handler)
             except RequestValidationError as error:
@@ -61,8 +69,11 @@ class DialectRoute(APIRoute):
         return response
 
 
-class OpenAIRoute(DialectRoute):
+class OpenAIModelRoute(DialectRoute):
     """Errors as OpenAI's clients, and NVIDIA's, read them."""
+
+    invalid_status = 400
+    render = staticmethod(openai_error_response)
 
     def answer(self, request: Request, error: ModelRequestError) -> Response:
         """The body of :mod:`ragstack.api.errors` with OpenAI's ``type`` and ``code``."""
@@ -73,13 +84,19 @@ class OpenAIRoute(DialectRoute):
             hint=error.hint,
             param=error.param,
             code=code,
-            request_id=getattr(request.state, "request_id", ""),
+            request_id=request_id_of(request),
         )
         return JSONResponse(ErrorBody(error=detail).model_dump(), status_code=status)
 
 
 class TeiRoute(DialectRoute):
     """Errors as TEI's clients read them."""
+
+    @staticmethod
+    def render(detail: ErrorDetail, status: int) -> Response:
+        """What TEI has no name for keeps ours as its ``error_type``."""
+        body = TeiErrorBody(error=f"{detail.message} {detail.hint}".rstrip(), error_type=detail.type)
+        return JSONResponse(body.model_dump(), status_code=status)
 
     def answer(self, request: Request, error: ModelRequestError) -> Response:
         """``{"error": ..., "error_type": ...}``."""
@@ -88,7 +105,11 @@ class TeiRoute(DialectRoute):
 
 
 async def while_connected(request: Request, handler: Handler) -> Response:
-    """Run a handler; cancel it when the client goes away, and answer nobody."""
+    """Run a handler; cancel it when the client goes away, and answer nobody.
+
+    Raises what the handler raises, and ModelRequestError (unavailable) when the server's time is over.
+    """
+    state: AppState = request.app.state.ragstack
     try:
         await request.body()  # kept by the request; what comes afterwards can only be the disconnection
     except ClientDisconnect:
@@ -102,11 +123,17 @@ async def while_connected(request: Request, handler: Handler) -> Response:
                 pass
             tasks.cancel_scope.cancel()
 
+        def stop() -> None:
+            nonlocal failure
+            failure = ModelRequestError("unavailable", "The server is shutting down.", retry_after_s=1)
+            tasks.cancel_scope.cancel()
+
         tasks.start_soon(watch)
-        try:
-            response = await handler(request)
-        except Exception as error:  # raised below, outside the group, which would wrap it
-            failure = error
+        with state.shutdown.listening(stop):
+            try:
+                response = await handler(request)
+            except Exception as error:  # raised below, outside the group, which would wrap it
+                failure = error
         tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure

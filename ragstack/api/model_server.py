@@ -20,6 +20,7 @@ from ragstack.api.corpus_weights import corpus_idf
 from ragstack.api.metrics import Metrics
 from ragstack.api.model_errors import ModelRequestError
 from ragstack.api.model_texts import PreparedTexts, TextInput, Truncate, is_short, prepare_texts, texts_of
+from ragstack.api.served_models import PIPELINE_MODEL
 from ragstack.api.tracing import Tracing
 from ragstack.assembly import build_reranker, keeps_token_vectors
 from ragstack.embedding.base import Embedder, InputType, Output
@@ -66,6 +67,7 @@ class ModelServer:
         self._pipeline = pipeline
         self._config = pipeline.config
         self.settings = pipeline.config.server.model_server
+        self.max_texts = pipeline.config.server.limits.max_texts
         self._metrics = metrics
         self._tracing = tracing
         self.tokenization_workers = usable_cores()
@@ -98,7 +100,7 @@ class ModelServer:
     def model_names(self) -> tuple[str, ...]:
         """Every name that a request may give; the model's own first."""
         configured = getattr(self._config.embedder, "model", None)
-        own = (self.embedder.info.name, *((configured,) if configured else ()))
+        own = (self.embedder.info.name, *((configured,) if configured else ()), PIPELINE_MODEL)
         return tuple(dict.fromkeys((*own, *self.settings.model_names)))
 
     async def embed(
@@ -250,7 +252,7 @@ class ModelServer:
     def check_size(self, given: Sequence[object] | str, param: str) -> None:
         """Raises ModelRequestError for more texts than one request may have."""
         is_one = isinstance(given, str) or (bool(given) and isinstance(given[0], int))
-        size, most = 1 if is_one else len(given), self.settings.max_client_batch_size
+        size, most = 1 if is_one else len(given), self.max_texts
         if size > most:
             raise ModelRequestError(
                 "batch_too_large", f"batch size {size} > maximum allowed batch size {most}", param=param

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ragstack.api.metrics import Metrics, current_scope, route_of
+from ragstack.api.security import CALLER_KEY, Caller
 from ragstack.api.tracing import Tracing
 from ragstack.citations.chain import Chain
 
@@ -30,8 +31,8 @@ def observe_chain(state: AppState, chain: Chain) -> None:
 class ObservingMiddleware:
     """Counts, times, traces and logs each request.
 
-    What others put into the request's state is read when the response ends: ``request_id``, ``caller`` (its name is
-    logged), ``error_type`` (the label of ``ragstack_errors_total``; the status where there is none).
+    What others put into the request's state is read when the response ends: ``request_id`` and ``error_type`` (the
+    label of ``ragstack_errors_total``; the status where there is none).
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing) -> None:
@@ -74,7 +75,7 @@ class ObservingMiddleware:
             self._metrics.errors.labels(str(state.get("error_type") or f"http_{status}")).inc()
         request_id = str(state.get("request_id", ""))
         self._tracing.finish_request(span, scope, route, status, request_id)
-        caller = getattr(state.get("caller"), "name", "")
+        caller = scope.get(CALLER_KEY)
         _log.info(
             "%s %s %d %.1f ms",
             method,
@@ -88,7 +89,7 @@ class ObservingMiddleware:
                     "route": route,
                     "status": status,
                     "duration_ms": round(1000 * seconds, 3),
-                    "caller": caller,
+                    "caller": caller.name if isinstance(caller, Caller) else "",
                     "trace_id": self._tracing.trace_id(span),
                 }
             },

@@ -18,7 +18,6 @@ class ModelServerConfig(ConfigBlock):
         gt=0,
         description="Tokens handed to the embedder at a time, from all clients; null: 1024 a CPU core, 65536 on a GPU.",
     )
-    max_client_batch_size: int = Field(default=2048, ge=1, le=100_000, description="Most texts in one request.")
     max_concurrent_requests: int = Field(
         default=512, ge=1, le=100_000, description="Embedding requests under way; one more is answered 429."
     )

@@ -54,7 +54,7 @@ class GenerationParts:
 
         ``lent`` is an embedder of ``config.embedder``, taken where that is the model.
         """
-        indexed = _as_indexed(config, snapshot)
+        indexed = as_indexed(config, snapshot)
         is_lent = lent is not None and indexed.embedder == config.embedder
         embedder = lent if lent is not None and is_lent else build_embedder(indexed.embedder)
         tokens = None
@@ -124,7 +124,7 @@ def token_idf(counts: Float32Array, chunk_count: int) -> Float32Array:
     return idf
 
 
-def _as_indexed(config: PipelineConfig, snapshot: Snapshot) -> PipelineConfig:
+def as_indexed(config: PipelineConfig, snapshot: Snapshot) -> PipelineConfig:
     """The config with the blocks that the index was built with; the reranker's too where its kind differs."""
     indexed = PipelineConfig.model_validate({"version": 1, **snapshot.config["config"]})
     update: dict[str, Any] = {name: getattr(indexed, name) for name in _BLOCKS_OF_THE_INDEX}

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, StrictStr
 from pydantic_core import to_json
 
-from ragstack.api.dialects import OpenAIRoute
-from ragstack.api.errors import ErrorBody
+from ragstack.api.dialects import OpenAIModelRoute
+from ragstack.api.errors import ErrorBody, errors
 from ragstack.api.model_errors import ModelRequestError
 from ragstack.api.model_server import EmbeddedTexts
 from ragstack.api.model_texts import Truncate
-from ragstack.api.security import Caller, caller_with
+from ragstack.api.security import QueryCaller
 from ragstack.api.state import State
 from ragstack.embedding.base import InputType
 from ragstack.types import Float32Array
@@ -27,9 +27,10 @@ OPENAI_FAULTS: dict[int | str, dict[str, Any]] = {
     500: {"model": ErrorBody, "description": "The model failed."},
     503: {"model": ErrorBody, "description": "The server starts or shuts down."},
     504: {"model": ErrorBody, "description": "The request was not done in time."},
+    **errors(401, 403, 408, 413),
 }
 
-router = APIRouter(tags=["models"], route_class=OpenAIRoute)
+router = APIRouter(tags=["models"], route_class=OpenAIModelRoute)
 
 _EXAMPLES: list[JsonValue] = [
     {"input": "hello world", "model": "all-MiniLM-L6-v2"},
@@ -86,7 +87,7 @@ class EmbeddingsResponse(BaseModel):
 @router.post("/v1/embeddings", response_model=EmbeddingsResponse, responses=OPENAI_FAULTS)
 @router.post("/embeddings", include_in_schema=False)
 async def embeddings(
-    body: EmbeddingsRequest, request: Request, state: State, caller: Annotated[Caller, Depends(caller_with("query"))]
+    body: EmbeddingsRequest, request: Request, state: State, caller: QueryCaller
 ) -> Response:
     """Vectors of texts, each of length 1, with the pipeline's embedding model."""
     embedded = await state.models.embed(

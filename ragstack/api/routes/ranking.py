@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictStr
 
-from ragstack.api.dialects import OpenAIRoute
+from ragstack.api.dialects import OpenAIModelRoute
 from ragstack.api.routes.embeddings import OPENAI_FAULTS
-from ragstack.api.security import Caller, caller_with
+from ragstack.api.security import QueryCaller
 from ragstack.api.state import State
 
-router = APIRouter(tags=["models"], route_class=OpenAIRoute)
+router = APIRouter(tags=["models"], route_class=OpenAIModelRoute)
 
 _EXAMPLE: dict[str, JsonValue] = {
     "model": "all-MiniLM-L6-v2",
@@ -56,7 +56,7 @@ class RankingResponse(BaseModel):
 
 @router.post("/v1/ranking", responses=OPENAI_FAULTS)
 async def ranking(
-    body: RankingRequest, state: State, caller: Annotated[Caller, Depends(caller_with("query"))]
+    body: RankingRequest, state: State, caller: QueryCaller
 ) -> RankingResponse:
     """Passages by how well they answer the query, with the pipeline's reranker."""
     ranked = await state.models.rank(

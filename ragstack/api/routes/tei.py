@@ -11,15 +11,16 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, Field, StrictInt, StrictStr
 from pydantic_core import to_json
 
 from ragstack.api.dialects import TeiErrorBody, TeiRoute
+from ragstack.api.errors import ErrorBody
 from ragstack.api.model_errors import ModelRequestError
 from ragstack.api.model_server import EmbeddedTexts, ModelServer
 from ragstack.api.model_texts import TextInput, Truncate, texts_of
-from ragstack.api.security import Caller, caller_with
+from ragstack.api.security import QueryCaller
 from ragstack.api.state import State
 from ragstack.embedding.base import InputType, Output, VocabularyTokenizer
 from ragstack.errors import EmbeddingError
@@ -28,10 +29,14 @@ from ragstack.version import __version__
 
 _FAULTS: dict[int | str, dict[str, Any]] = {
     400: {"model": TeiErrorBody, "description": "There is no text."},
-    413: {"model": TeiErrorBody, "description": "Too many texts, or a text that is too long."},
+    401: {"model": TeiErrorBody, "description": "No API key, or one that is not known."},
+    403: {"model": TeiErrorBody, "description": "The key has not the scope `query`."},
+    408: {"model": ErrorBody, "description": "The body paused for too long."},
+    413: {"model": TeiErrorBody | ErrorBody, "description": "Too many texts, a text or a body that is too long."},
     422: {"model": TeiErrorBody, "description": "The body does not fit the schema, or a text cannot be tokenised."},
     424: {"model": TeiErrorBody, "description": "The model failed, or is not of the kind that the route needs."},
-    429: {"model": TeiErrorBody, "description": "Model is overloaded."},
+    429: {"model": TeiErrorBody | ErrorBody, "description": "Model is overloaded, or the key sends too much."},
+    500: {"model": TeiErrorBody, "description": "The server failed."},
     503: {"model": TeiErrorBody, "description": "The model is not loaded, or the server shuts down."},
 }
 _TASKS: dict[str, InputType] = {
@@ -45,7 +50,6 @@ _TASKS: dict[str, InputType] = {
 
 router = APIRouter(tags=["text-embeddings-inference"], route_class=TeiRoute)
 _Result = TypeVar("_Result")
-QueryCaller = Annotated[Caller, Depends(caller_with("query"))]
 Task = Annotated[str | None, Query(description="`retrieval.query` or `retrieval.passage`, for models that tell them.")]
 Direction = Annotated[
     Literal["left", "right"], BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
@@ -271,7 +275,7 @@ async def info(state: State, caller: QueryCaller) -> Info:
         + (tokenizer.specials if isinstance(tokenizer, VocabularyTokenizer) else 0),
         max_batch_tokens=models.worker.max_batch_tokens,
         max_batch_requests=None,
-        max_client_batch_size=settings.max_client_batch_size,
+        max_client_batch_size=models.max_texts,
         auto_truncate=False,
         tokenization_workers=models.tokenization_workers,
         version=__version__,
