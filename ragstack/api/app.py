@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -17,18 +19,38 @@ from ragstack.api.errors import install_error_handlers
 from ragstack.api.guard import SecurityHeaders, install_guard
 from ragstack.api.jobs import JobRunner
 from ragstack.api.keys import KeyFile
+from ragstack.api.metrics import Metrics
+from ragstack.api.model_server import serving_models
+from ragstack.api.observing import ObservingMiddleware
 from ragstack.api.openapi import install_openapi
-from ragstack.api.redaction import keys_kept_out_of_logs
 from ragstack.api.readiness import Readiness
+from ragstack.api.redaction import keys_kept_out_of_logs
 from ragstack.api.request_ids import RequestIds
-from ragstack.api.routes import chat, citations, documents, health, jobs, models, query
+from ragstack.api.routes import (
+    chat,
+    citations,
+    documents,
+    embeddings,
+    health,
+    jobs,
+    metrics,
+    models,
+    query,
+    ranking,
+    tei,
+)
 from ragstack.api.security import CallerCheck
 from ragstack.api.shutdown import Shutdown
 from ragstack.api.state import AppState
+from ragstack.api.tracing import open_tracing
 from ragstack.api.uploads import UploadFolder
 from ragstack.ledger.issued_citations import IssuedCitations
 from ragstack.pipeline import Pipeline
 from ragstack.version import __version__
+
+# Newer FastAPI writes spans and logs of its own, with paths, bodies and messages in them; ours have ids alone.
+# Older ones keep the argument among their extras.
+_NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def require_startable(pipeline: Pipeline) -> None:
@@ -49,6 +71,7 @@ def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI
     ``local_token`` is the credential of commands on this machine (:mod:`ragstack.api.discovery`); None takes none.
     """
     config = pipeline.config.server
+    measured, tracing = Metrics(), open_tracing(os.environ)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -57,7 +80,10 @@ def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI
             audit = ChainAudit.open(pipeline.config, pipeline.state_dir)
             uploads = UploadFolder.open(pipeline.config, pipeline.state_dir)
             with keys_kept_out_of_logs(), IssuedCitations(pipeline.state_dir) as issued:
-                async with anyio.create_task_group() as background:
+                async with (
+                    anyio.create_task_group() as background,
+                    serving_models(pipeline, measured, tracing) as served,
+                ):
                     app.state.ragstack = AppState(
                         pipeline,
                         config,
@@ -71,6 +97,9 @@ def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI
                         documents=DocumentJobs(pipeline, uploads, runner),
                         audit=audit,
                         readiness=Readiness(pipeline, background),
+                        metrics=measured,
+                        tracing=tracing,
+                        models=served,
                     )
                     try:
                         yield
@@ -79,10 +108,16 @@ def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI
         finally:
             await anyio.to_thread.run_sync(runner.close)
             await anyio.to_thread.run_sync(pipeline.close)
+            await anyio.to_thread.run_sync(tracing.close)
 
-    app = FastAPI(title="ragstack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="ragstack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=_NO_TELEMETRY
+    )
     install_error_handlers(app)
-    routers = [module.router for module in (query, chat, citations, documents, jobs, models, health)]
+    routers = [
+        module.router
+        for module in (query, chat, citations, documents, jobs, models, embeddings, ranking, tei, health, metrics)
+    ]
     for router in routers:
         app.include_router(router)
     install_openapi(app, routers)
@@ -91,5 +126,6 @@ def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI
         callers.accept_local_token(local_token)
     install_guard(app, config, callers)
     app.add_middleware(RequestIds)
+    app.add_middleware(ObservingMiddleware, metrics=measured, tracing=tracing)
     app.add_middleware(SecurityHeaders)  # outermost: whatever is answered carries them
     return app

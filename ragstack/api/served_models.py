@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ragstack.api.errors import ApiError
 from ragstack.api.schemas import ModelBody
-from ragstack.api.state import AppState
+
+if TYPE_CHECKING:
+    from ragstack.api.state import AppState  # which holds the model server, which asks here for a name
 
 PIPELINE_MODEL = "ragstack"
 

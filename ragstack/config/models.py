@@ -15,6 +15,7 @@ from ragstack.config.block import ConfigBlock, contradiction
 from ragstack.config.generators import OpenAIGeneratorConfig
 from ragstack.config.server_audit import AuditConfig
 from ragstack.config.server_documents import DocumentsConfig, JobsConfig
+from ragstack.config.server_models import ModelServerConfig
 from ragstack.config.server_security import LimitsConfig, SecurityConfig
 from ragstack.config.stores.milvus import MilvusStoreConfig
 from ragstack.config.stores.qdrant import QdrantStoreConfig
@@ -319,13 +320,19 @@ class ServerConfig(ConfigBlock):
     documents: DocumentsConfig = Field(default=DocumentsConfig(), description="Uploaded documents.")
     jobs: JobsConfig = Field(default=JobsConfig(), description="Indexing and erasing in the background.")
     audit: AuditConfig = Field(default=AuditConfig(), description="The record of what was answered.")
+    model_server: ModelServerConfig = Field(
+        default=ModelServerConfig(), description="The embedding and ranking routes of OpenAI, NIM and TEI."
+    )
 
 
 class ObservabilityConfig(ConfigBlock):
     """Logs, on standard error."""
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="warning", description="Least severe messages that are written."
+        default="warning", description="Least severe messages that are written; a server's requests are of level info."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Lines for people, or one JSON object a line."
     )
 
 

@@ -45,6 +45,7 @@ class LimitsConfig(ConfigBlock):
         default=60.0, gt=0, le=3600, description="Seconds that a body may pause before the request is given up."
     )
     max_history_turns: int = Field(default=50, ge=0, description="Most earlier turns of a conversation in a question.")
+    max_texts: int = Field(default=2048, ge=1, description="Most texts in one request to embed or to rank.")
     max_filter_depth: int = Field(default=16, ge=1, le=32, description="Most levels of and, or, not in a filter.")
     max_filter_conditions: int = Field(
         default=256, ge=1, description="Most conditions in a filter; each value of a list counts as one."

@@ -112,10 +112,16 @@ class GenerationParts:
 
     def _weighted(self, tokens: TokenVectors, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
         counts = frequencies(TOKENS, tokens.token_ids.tolist())
-        idf: Float32Array = np.log1p((chunk_count - counts + 0.5) / (counts + 0.5)).astype(np.float32)
+        idf = token_idf(counts, chunk_count)
         if self.token_vectors is not None:
             tokens = TokenVectors(self.token_vectors.project(tokens.vectors), tokens.token_ids, tokens.byte_spans)
         return WeightedTokens(tokens, idf)
+
+
+def token_idf(counts: Float32Array, chunk_count: int) -> Float32Array:
+    """How telling tokens are that occur in ``counts`` of the chunks: ``ln(1 + (N - n + 0.5) / (n + 0.5))``."""
+    idf: Float32Array = np.log1p((chunk_count - counts + 0.5) / (counts + 0.5)).astype(np.float32)
+    return idf
 
 
 def as_indexed(config: PipelineConfig, snapshot: Snapshot) -> PipelineConfig:

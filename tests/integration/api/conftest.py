@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 import ragstack
 from ragstack.api.app import create_app
+from tests.integration.api.live import live
 from tests.integration.harness import SMALL_CONFIG
 from tests.servers.api import running_app
 
@@ -67,3 +68,11 @@ def client(pipeline: ragstack.Pipeline) -> Iterator[TestClient]:
     """A client of the served pipeline."""
     with TestClient(create_app(pipeline)) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def model_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of a live server of the default model, without an index."""
+    config = {"server": {"model_server": {"model_names": ["text-embedding-3-small"]}}}
+    with live(ragstack.open(config, state_dir=tmp_path_factory.mktemp("models") / "state")) as url:
+        yield url

@@ -73,9 +73,7 @@ def test_a_chat_counts_the_models_tokens(model: ReplayServer, url: str) -> None:
         problem(500, "out of memory"),
     ],
 )
-def test_a_model_killed_in_mid_stream_leaves_passages_and_an_error(
-    model: ReplayServer, url: str, reply: Reply
-) -> None:
+def test_a_model_killed_in_mid_stream_leaves_passages_and_an_error(model: ReplayServer, url: str, reply: Reply) -> None:
     model.reply(reply)
     chain = httpx.post(f"{url}/v1/query", json={"query": QUESTION}, timeout=PATIENCE_S).json()
     assert chain["passages"][0]["place"]["source_id"] == "corpus/pump.txt"
