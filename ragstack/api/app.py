@@ -20,7 +20,7 @@ from ragstack.api.keys import KeyFile
 from ragstack.api.openapi import install_openapi
 from ragstack.api.redaction import keys_kept_out_of_logs
 from ragstack.api.request_ids import RequestIds
-from ragstack.api.routes import chat, citations, documents, health, jobs, models, query
+from ragstack.api.routes import chat, citations, documents, health, jobs, models, page, query
 from ragstack.api.security import CallerCheck
 from ragstack.api.shutdown import Shutdown
 from ragstack.api.state import AppState
@@ -67,7 +67,7 @@ def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI
 
     app = FastAPI(title="ragstack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     install_error_handlers(app)
-    routers = [module.router for module in (query, chat, citations, documents, jobs, models, health)]
+    routers = [module.router for module in (query, chat, citations, documents, jobs, models, health, page)]
     for router in routers:
         app.include_router(router)
     install_openapi(app, routers)

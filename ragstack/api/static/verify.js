@@ -1,0 +1,77 @@
+// Checking a whole chain from the page: every citation again by the server, and that the links hold together.
+
+import { sendJson } from "./api.js";
+import { counted, el, problem } from "./dom.js";
+
+const AT_A_TIME = 4;
+const encoder = new TextEncoder();
+
+/** Ask the server to check one citation again. */
+export function checkCitation(id, signal) {
+  return sendJson(`v1/citations/${encodeURIComponent(id)}`, { signal });
+}
+
+/** The text at bytes `start` to `end` (UTF-8) of `text`; null where `text` has no such range. */
+export function textAt(text, start, end) {
+  const bytes = encoder.encode(text);
+  if (start < 0 || end < start || end > bytes.length) return null;
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(start, end));
+}
+
+/** The number of bytes of `text` in UTF-8. */
+export function byteLength(text) {
+  return encoder.encode(text).length;
+}
+
+/**
+ * Check every citation of `chain`, and the byte ranges that tie sentences to the answer and quotes to passages.
+ * `onStatus` is told of each citation. Resolves to what is shown; never rejects.
+ */
+export async function checkChain(chain, onStatus) {
+  const { citations, sentences, text } = chain.answer;
+  const faults = [];
+  let verified = 0;
+  try {
+    for (let from = 0; from < citations.length; from += AT_A_TIME) {
+      const some = citations.slice(from, from + AT_A_TIME);
+      const results = await Promise.all(some.map(({ citation_id: id }) => checkCitation(id)));
+      results.forEach(({ status, detail, place }, at) => {
+        const same = place.text === some[at].place.text;
+        onStatus(some[at].citation_id, same ? status : "wrong", same ? detail : "the server has other words there now");
+        if (status === "verified" && same) verified += 1;
+        else faults.push(`Citation ${from + at + 1}: ${same ? detail : "the server has other words there now"}.`);
+      });
+    }
+  } catch (error) {
+    return problem(error, "The chain could not be checked.");
+  }
+  const placed = sentences.filter((s) => textAt(text, s.byte_start, s.byte_end) === s.text).length;
+  const passages = new Map(chain.passages.map((passage) => [passage.rank, passage.place]));
+  const inside = citations.filter(({ passage_rank: rank, place }) => {
+    const whole = passages.get(rank);
+    return (
+      whole !== undefined &&
+      whole.source_version === place.source_version &&
+      textAt(whole.text, place.byte_start - whole.byte_start, place.byte_end - whole.byte_start) === place.text
+    );
+  }).length;
+  if (placed < sentences.length) faults.push("A sentence does not stand at its bytes of the answer.");
+  if (inside < citations.length) faults.push("A quote does not stand at its bytes of its passage.");
+  return report({ verified, citations: citations.length, placed, sentences: sentences.length, inside }, faults);
+}
+
+function report({ verified, citations, placed, sentences, inside }, faults) {
+  return el(
+    "div",
+    { class: faults.length ? "notice problem" : "notice good" },
+    el("p", {}, el("strong", {}, faults.length ? "The chain does not hold." : "The chain holds.")),
+    el(
+      "ul",
+      {},
+      el("li", {}, `${verified} of ${counted(citations, "citation")} verified against the source`),
+      el("li", {}, `${inside} of ${counted(citations, "quote")} at their bytes of their passages`),
+      el("li", {}, `${placed} of ${counted(sentences, "sentence")} at their bytes of the answer`),
+      ...faults.map((fault) => el("li", {}, el("strong", {}, fault))),
+    ),
+  );
+}
