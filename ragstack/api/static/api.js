@@ -65,7 +65,7 @@ export function keyFromReader(reason) {
  * Send a request. Resolves to the response once its status is a success; otherwise throws ApiError, or the
  * AbortError of `signal`. A 401 asks the reader for a key and tries again until there is one or they decline.
  */
-export async function send(path, { method = "GET", json = undefined, signal = undefined, quiet = false } = {}) {
+export async function send(path, { method = "GET", json = undefined, signal = undefined } = {}) {
   const headers = json === undefined ? {} : { "Content-Type": "application/json" };
   const sentKey = apiKey();
   let response;
@@ -85,7 +85,7 @@ export async function send(path, { method = "GET", json = undefined, signal = un
   if (response.ok) return response;
   const body = await response.json().catch(() => null);
   const failed = ApiError.fromBody(response.status, body, response.headers.get("x-request-id") ?? "");
-  if (response.status === 401 && !quiet) {
+  if (response.status === 401) {
     // Another request may have brought a new key meanwhile.
     const again = apiKey() !== sentKey || (await keyFromReader(sentKey === null ? "" : failed.message));
     if (again) return send(path, { method, json, signal });

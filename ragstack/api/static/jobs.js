@@ -4,72 +4,149 @@ import { sendJson } from "./api.js";
 import { byId, corpusText, counted, el, problem } from "./dom.js";
 
 const POLL_MS = 700;
-const STATES = { queued: "Waiting", running: "Running", done: "Done", failed: "Failed", cancelled: "Cancelled" };
-const KINDS = { upload: "Upload", index: "Index", reindex: "Re-index", delete: "Delete" };
 const SHOWN = 8;
+const STATES = { queued: "waiting", running: "running", done: "done", failed: "failed", cancelled: "cancelled" };
+const KINDS = { upload: "Upload", index: "Index", delete: "Delete" };
+// Counts of a report that are worth a reader's while, in this order, with how they are said.
+const COUNTS = [
+  ["added", "added"],
+  ["changed", "changed"],
+  ["unchanged", "unchanged"],
+  ["deleted", "deleted"],
+  ["chunks_written", "chunks written"],
+];
 
 let timer = null;
+let asked = 0;
 let onEnd = () => {};
-const jobs = new Map(); // by id, newest first when listed
+const rows = new Map(); // by job id: the nodes that change, so that a focused button stays while others move
 
-/** Bind; `ended` is called when a job that was followed has ended. */
+/** Bind; `ended` is called when a job that was under way has ended. */
 export function startJobs(ended) {
   onEnd = ended;
 }
 
 /** Stop asking: the view is out of sight. */
 export function stopJobs() {
+  asked += 1;
   clearTimeout(timer);
-  timer = null;
 }
 
 /** A job was just made. */
-export function followJob({ job_id: id }) {
-  byId("jobs-title").scrollIntoView({ block: "nearest" });
-  return refreshJobs(id);
+export async function followJob({ job_id: id }) {
+  await refreshJobs(id);
 }
 
-/** Ask for all jobs again, and go on while one of them is under way. */
-export async function refreshJobs(newest = null) {
+/** Ask for the newest jobs, and go on while one of them is under way. `fresh` is one that was just made. */
+export async function refreshJobs(fresh = null) {
   stopJobs();
+  const mine = asked;
+  let jobs;
   try {
-    const listed = (await sendJson(`v1/jobs?limit=${SHOWN}`)).jobs;
-    const running = [...jobs.values()].filter(isUnderWay).map((job) => job.job_id);
-    jobs.clear();
-    for (const job of listed) jobs.set(job.job_id, job);
-    if (newest !== null && !jobs.has(newest)) jobs.set(newest, await sendJson(`v1/jobs/${newest}`));
-    show();
-    if (running.some((id) => !isUnderWay(jobs.get(id) ?? {})) || (newest !== null && !isUnderWay(jobs.get(newest)))) onEnd();
+    jobs = (await sendJson(`v1/jobs?limit=${SHOWN}`)).jobs;
   } catch (error) {
-    byId("jobs").replaceChildren(el("li", {}, problem(error, "The jobs could not be listed.")));
+    if (mine === asked) byId("jobs-problem").replaceChildren(problem(error, "The jobs could not be listed."));
     return;
   }
-  if ([...jobs.values()].some(isUnderWay)) timer = setTimeout(refreshJobs, POLL_MS);
+  if (mine !== asked) return; // the view was left, or a later question is under way
+  byId("jobs-problem").replaceChildren();
+  const haveEnded = jobs.filter((job) => !isUnderWay(job) && (job.job_id === fresh || rows.get(job.job_id)?.wasUnderWay));
+  show(jobs);
+  if (haveEnded.length > 0) {
+    byId("jobs-status").textContent = haveEnded.map(title).join(". ");
+    onEnd();
+  }
+  if (jobs.some(isUnderWay)) timer = setTimeout(refreshJobs, POLL_MS);
 }
 
 function isUnderWay(job) {
   return job.state === "queued" || job.state === "running";
 }
 
-function show() {
-  byId("jobs-empty").hidden = jobs.size > 0;
-  byId("jobs").replaceChildren(...[...jobs.values()].map(jobRow));
+function title(job) {
+  return `${KINDS[job.kind] ?? job.kind}: ${STATES[job.state] ?? job.state}`;
 }
 
-function jobRow(job) {
-  const row = el(
-    "li",
-    { class: "row job", "data-state": job.state },
-    el(
-      "div",
-      { class: "row-text" },
-      el("span", { class: "row-name" }, `${KINDS[job.kind] ?? job.kind}: ${STATES[job.state] ?? job.state}`),
-      el("span", { class: "fine" }, corpusText(summary(job))),
-    ),
-  );
+function show(jobs) {
+  byId("jobs-empty").hidden = jobs.length > 0;
+  for (const [id, row] of rows) {
+    if (jobs.some((job) => job.job_id === id)) continue;
+    row.element.remove();
+    rows.delete(id);
+  }
+  jobs.forEach((job, place) => {
+    if (!rows.has(job.job_id)) rows.set(job.job_id, newRow(job));
+    const row = rows.get(job.job_id);
+    update(row, job);
+    const list = byId("jobs");
+    if (list.children[place] !== row.element) list.insertBefore(row.element, list.children[place] ?? null);
+  });
+}
+
+function newRow(job) {
+  const row = {
+    name: el("span", { class: "row-name" }),
+    line: el("span", { class: "fine" }),
+    bar: el("progress", { "aria-label": "Progress" }),
+    more: el("div", { class: "fine" }),
+    cancel: el("button", { type: "button", class: "quiet" }, "Cancel"),
+    shown: "",
+    wasUnderWay: false,
+  };
+  row.cancel.addEventListener("click", () => cancel(job.job_id));
+  const text = el("div", { class: "row-text" }, row.name, row.bar, row.line, row.more);
+  row.element = el("li", { class: "row" }, text, row.cancel);
   return row;
 }
 
-function summary(job) {
-  return JSON.stringify(job.report ?? job.error ?? job.progress ?? {});
+function update(row, job) {
+  row.wasUnderWay = isUnderWay(job);
+  const content = JSON.stringify(job);
+  if (row.shown === content) return;
+  row.shown = content;
+  row.element.dataset.state = job.state;
+  row.name.textContent = title(job) + (job.cancel_requested && isUnderWay(job) ? ", being cancelled" : "");
+  row.bar.hidden = job.state !== "running";
+  row.cancel.hidden = !isUnderWay(job) || job.cancel_requested === true;
+  const { files_done: done, files_total: total } = job.progress ?? {};
+  if (total > 0) {
+    row.bar.max = total;
+    row.bar.value = done;
+  } else {
+    row.bar.removeAttribute("value"); // under way, and nobody knows yet how far
+  }
+  row.line.textContent = isUnderWay(job) ? progressText(job.progress ?? {}) : outcomeText(job);
+  row.more.replaceChildren(...details(job));
+}
+
+function progressText({ files_done: done, files_total: total, chunks, tokens_per_s: speed }) {
+  const parts = [];
+  if (total > 0) parts.push(`${done} of ${counted(total, "file")}`);
+  if (chunks > 0) parts.push(counted(chunks, "chunk"));
+  if (speed > 0) parts.push(`${Math.round(speed).toLocaleString("en")} tokens/s`);
+  return parts.join(", ");
+}
+
+function outcomeText({ report, ended_at: ended }) {
+  const counts = COUNTS.filter(([key]) => report?.[key] > 0).map(([key, name]) => `${report[key].toLocaleString("en")} ${name}`);
+  const when = ended ? new Date(ended).toLocaleTimeString() : "";
+  return [when, ...counts].filter((part) => part !== "").join(" · ");
+}
+
+function details({ error, report }) {
+  const lines = [];
+  if (error) lines.push(`${error.message} ${error.hint ?? ""}`);
+  for (const { path, reason } of report?.failed ?? []) lines.push(`${path}: ${reason}`);
+  for (const [reason, count] of Object.entries(report?.skipped ?? {})) lines.push(`${counted(count, "file")} left out: ${reason}`);
+  lines.push(...(report?.warnings ?? []));
+  return lines.length ? [el("ul", {}, ...lines.map((line) => el("li", {}, corpusText(line))))] : [];
+}
+
+async function cancel(id) {
+  try {
+    await sendJson(`v1/jobs/${encodeURIComponent(id)}`, { method: "DELETE" });
+  } catch (error) {
+    byId("jobs-problem").replaceChildren(problem(error, "The job was not cancelled."));
+  }
+  await refreshJobs();
 }

@@ -1,6 +1,6 @@
 // Starts the page, and shows the view that the address names.
 
-import { sendJson } from "./api.js";
+import { address, unreachable } from "./api.js";
 import { startAsking } from "./ask.js";
 import { showCorpus, startCorpus } from "./corpus.js";
 import { byId, corpusText, el } from "./dom.js";
@@ -26,18 +26,20 @@ function showView(byReader) {
   else if (byReader) byId("question").focus();
 }
 
+/** Say why the server cannot answer yet, such as for want of an index; the question box works all the same. */
 async function showReadiness() {
-  const place = byId("ready");
+  let faults;
   try {
-    await sendJson("v1/health/ready", { quiet: true });
-    place.replaceChildren();
-  } catch (error) {
-    if (error.status === 401 || error.status === 403) return; // asked for once there is a question
-    place.replaceChildren(
-      el("p", { class: "notice" }, corpusText(error.message), " ", error.hint ? corpusText(error.hint) : ""),
-      el("p", {}, el("a", { href: "#corpus" }, "Open the corpus")),
-    );
+    const response = await fetch(address("v1/health/ready"), { cache: "no-store" });
+    if (response.ok) faults = [];
+    else faults = ((await response.json()).checks ?? []).filter(({ ok }) => !ok).map(({ detail }) => detail);
+  } catch {
+    faults = [unreachable().message];
   }
+  byId("ready").replaceChildren(
+    ...faults.map((fault) => el("p", { class: "notice" }, corpusText(fault))),
+    ...(faults.length ? [el("p", {}, el("a", { href: "#corpus" }, "Open the corpus"))] : []),
+  );
 }
 
 byId("skip").addEventListener("click", (event) => {

@@ -2,7 +2,7 @@
 
 import { byId, corpusText, el, problem } from "./dom.js";
 import { headingPath, lines } from "./passages.js";
-import { byteLength, checkCitation } from "./verify.js";
+import { checkCitation } from "./verify.js";
 
 const VERDICTS = {
   verified: "Verified",
@@ -11,6 +11,9 @@ const VERDICTS = {
   wrong: "This does not hold",
   unverifiable: "Cannot be verified",
 };
+
+const HEX_WIDTH = 8;
+const MAX_HEX_LINES = 64;
 
 // From this width the panel stands beside the answer; below it covers the page.
 const beside = window.matchMedia("(min-width: 62rem)");
@@ -84,9 +87,9 @@ async function show() {
   panel.replaceChildren(heading(title, entries.length, index, citation), verdict, body);
   markCurrent(markerOf(citation.citation_id));
   title.focus();
-  let found;
+  let checked;
   try {
-    found = await checkCitation(citation.citation_id, shown.signal);
+    checked = await checkCitation(citation, shown.signal);
   } catch (error) {
     if (shown.signal.aborted) return;
     verdict.dataset.status = "unverifiable";
@@ -95,28 +98,16 @@ async function show() {
     return;
   }
   if (shown.signal.aborted) return;
-  const fault = contradiction(found, citation);
-  const status = fault === "" ? found.status : "wrong";
-  const detail = fault === "" ? found.detail : fault;
+  const { status, detail, found } = checked;
   onStatus(citation.citation_id, status, detail);
   verdict.dataset.status = status;
   verdict.replaceChildren(el("strong", {}, VERDICTS[status] ?? status), ": ", corpusText(detail));
+  if (found === null) return;
   body.replaceChildren(...content(found, citation, sentence));
   const mark = body.querySelector("mark");
   const box = body.querySelector(".source-text");
   // The quote a third down the box, so that what comes before it is in sight.
   box.scrollTop = mark.getBoundingClientRect().top - box.getBoundingClientRect().top - box.clientHeight / 3;
-}
-
-/** Why what the server gave cannot be what was cited; empty when it can. */
-function contradiction({ place, context }, citation) {
-  if (place.text !== citation.place.text || place.source_version !== citation.place.source_version) {
-    return "the server has other words at this place now";
-  }
-  if (context.text !== place.text || context.byte_start + byteLength(context.before) !== place.byte_start) {
-    return "the text around it is not that of its bytes";
-  }
-  return "";
 }
 
 function heading(title, count, index, citation) {
@@ -144,7 +135,7 @@ function heading(title, count, index, citation) {
   );
 }
 
-function content({ place, context }, citation, sentence) {
+function content({ place, context, source_base64: raw }, citation, sentence) {
   const isProse = /^text\/(plain|markdown|html)|pdf|word|presentation|opendocument|rfc822/.test(place.media_type);
   const text = el(
     "div",
@@ -161,7 +152,7 @@ function content({ place, context }, citation, sentence) {
     lines(place),
     `, bytes ${place.byte_start}–${place.byte_end}`,
   );
-  return [where, text, supportOf(sentence), facts(place, citation)];
+  return [where, text, supportOf(sentence), facts(place, citation), ...(raw ? [rawBytes(raw, place.source_ranges)] : [])];
 }
 
 function supportOf(sentence) {
@@ -194,4 +185,27 @@ function facts(place, citation) {
     if (row !== null) list.append(el("dt", {}, row[0]), el("dd", {}, corpusText(row[1])));
   }
   return list;
+}
+
+/** The bytes of the file that the citation rests on, as numbers. */
+function rawBytes(base64, ranges) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const lines = [];
+  let position = 0;
+  for (const { byte_start: start, byte_end: end } of ranges) {
+    for (let at = start; at < end && lines.length < MAX_HEX_LINES; at += HEX_WIDTH) {
+      const some = bytes.subarray(position, position + Math.min(HEX_WIDTH, end - at));
+      position += some.length;
+      const hex = [...some].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+      const shown = [...some].map((byte) => (byte > 31 && byte < 127 ? String.fromCharCode(byte) : "·")).join("");
+      lines.push(`${String(at).padStart(7)}  ${hex.padEnd(3 * HEX_WIDTH)} ${shown}`);
+    }
+  }
+  if (position < bytes.length) lines.push(`… ${bytes.length - position} more`);
+  return el(
+    "details",
+    { class: "raw" },
+    el("summary", { class: "fine" }, "Bytes of the file, as numbers"),
+    el("pre", { tabindex: "0", role: "region", "aria-label": "Bytes of the file" }, lines.join("\n")),
+  );
 }

@@ -1,14 +1,36 @@
 // Checking a whole chain from the page: every citation again by the server, and that the links hold together.
 
-import { sendJson } from "./api.js";
-import { counted, el, problem } from "./dom.js";
+import { ApiError, sendJson } from "./api.js";
+import { corpusText, counted, el, problem } from "./dom.js";
 
 const AT_A_TIME = 4;
 const encoder = new TextEncoder();
 
-/** Ask the server to check one citation again. */
-export function checkCitation(id, signal) {
-  return sendJson(`v1/citations/${encodeURIComponent(id)}`, { signal });
+/**
+ * Have the server open `citation` and check it again. `{status, detail, found}`: `found` is what the server gave, null
+ * when the document was erased or its version replaced. Throws what `send` throws for any other failure.
+ */
+export async function checkCitation(citation, signal) {
+  let found;
+  try {
+    found = await sendJson(`v1/citations/${encodeURIComponent(citation.citation_id)}`, { signal });
+  } catch (error) {
+    if (!(error instanceof ApiError && (error.status === 404 || error.status === 410))) throw error;
+    return { status: "unverifiable", detail: `${error.message} ${error.hint}`.trim(), found: null };
+  }
+  const fault = contradiction(found, citation.place);
+  return fault === "" ? { status: found.status, detail: found.detail, found } : { status: "wrong", detail: fault, found };
+}
+
+/** Why what the server gave cannot be what was cited; empty when it can. */
+function contradiction({ place, context }, cited) {
+  if (place.text !== cited.text || place.source_version !== cited.source_version) {
+    return "the server has other words at this place now";
+  }
+  if (context.text !== place.text || context.byte_start + byteLength(context.before) !== place.byte_start) {
+    return "the text around it is not that of its bytes";
+  }
+  return "";
 }
 
 /** The text at bytes `start` to `end` (UTF-8) of `text`; null where `text` has no such range. */
@@ -18,8 +40,7 @@ export function textAt(text, start, end) {
   return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(start, end));
 }
 
-/** The number of bytes of `text` in UTF-8. */
-export function byteLength(text) {
+function byteLength(text) {
   return encoder.encode(text).length;
 }
 
@@ -34,12 +55,11 @@ export async function checkChain(chain, onStatus) {
   try {
     for (let from = 0; from < citations.length; from += AT_A_TIME) {
       const some = citations.slice(from, from + AT_A_TIME);
-      const results = await Promise.all(some.map(({ citation_id: id }) => checkCitation(id)));
-      results.forEach(({ status, detail, place }, at) => {
-        const same = place.text === some[at].place.text;
-        onStatus(some[at].citation_id, same ? status : "wrong", same ? detail : "the server has other words there now");
-        if (status === "verified" && same) verified += 1;
-        else faults.push(`Citation ${from + at + 1}: ${same ? detail : "the server has other words there now"}.`);
+      const results = await Promise.all(some.map((citation) => checkCitation(citation)));
+      results.forEach(({ status, detail }, at) => {
+        onStatus(some[at].citation_id, status, detail);
+        if (status === "verified") verified += 1;
+        else faults.push(`Citation ${from + at + 1}: ${detail}`);
       });
     }
   } catch (error) {
@@ -71,7 +91,7 @@ function report({ verified, citations, placed, sentences, inside }, faults) {
       el("li", {}, `${verified} of ${counted(citations, "citation")} verified against the source`),
       el("li", {}, `${inside} of ${counted(citations, "quote")} at their bytes of their passages`),
       el("li", {}, `${placed} of ${counted(sentences, "sentence")} at their bytes of the answer`),
-      ...faults.map((fault) => el("li", {}, el("strong", {}, fault))),
+      ...faults.map((fault) => el("li", {}, corpusText(fault))),
     ),
   );
 }
