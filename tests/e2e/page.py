@@ -26,8 +26,8 @@ HOSTILE_TEXT = (
     f"The serial number of the invoice is {LONG_WORD} and no other.\n"
 )
 FILES = {
-    "guide.md": "# Guide\n\nThe pump – it is blue – is primed with oil.\n\n## Starting\n\nTurn the red lever twice. Wait"
-    " ten seconds.\n\n## Stopping\n\nPush the lever back. The lamp goes out.\n",
+    "guide.md": "# Guide\n\nThe pump – it is blue – is primed with oil.\n\n## Starting\n\nTurn the red lever twice."
+    " Wait ten seconds.\n\n## Stopping\n\nPush the lever back. The lamp goes out.\n",
     "gauge.txt": "The gauge of line seven shows 40 bar. It is read every Monday by the night shift.\n",
     "hostile.md": HOSTILE_TEXT,
 }

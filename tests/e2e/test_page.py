@@ -273,9 +273,9 @@ def test_hostile_text_stays_text(page: Page) -> None:
     for passage in turn.locator(".passage > summary").all():
         passage.click()
     expect(turn.locator(".answer")).to_contain_text("<img src=x onerror=")
-    expect(turn.locator(".answer")).to_contain_text("</script><script>window.pwned='script'</script>")
     expect(turn.locator(".answer .hidden-character").first).to_have_attribute("data-code", "U+202E")
     expect(turn.locator(".passage-list")).to_contain_text(LONG_WORD[:100])
+    expect(turn.locator(".passage-list")).to_contain_text("</script><script>window.pwned=")
     assert "\u202e" not in turn.inner_text()
     turn.locator(".marker").first.click()
     panel = page.get_by_role("complementary")
