@@ -114,7 +114,7 @@ export class Answer {
       );
     }
     if (answer.error !== null) {
-      this.account.append(problem(answer.error, "The answer broke off."));
+      this.account.append(problem(answer.error, "The answer broke off"));
       this.openPassages();
     }
     for (const note of notes(chain)) this.account.append(el("p", {}, note));

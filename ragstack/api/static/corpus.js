@@ -49,7 +49,7 @@ async function loadDocuments(more) {
     else byId("documents").replaceChildren(...rows);
     if (more) rows[0]?.querySelector("button").focus();
   } catch (error) {
-    showProblem(error, "The documents could not be listed.");
+    showProblem(error, "The documents could not be listed");
     return;
   }
   byId("documents-empty").hidden = shown.length > 0;
@@ -63,12 +63,13 @@ function documentRow(document_) {
   const remove = el("button", { type: "button", class: "quiet" }, "Delete");
   remove.setAttribute("aria-label", `Delete ${id}`);
   remove.addEventListener("click", () => confirmDelete(document_, remove));
-  const when = new Date(document_.indexed_at);
   const facts = [
     size(document_.size_bytes),
     counted(document_.chunk_count, "chunk"),
-    Number.isNaN(when.getTime()) ? null : `indexed ${when.toLocaleString()}`,
+    `indexed ${new Date(document_.indexed_at).toLocaleString()}`,
     `version ${document_.source_version.slice(0, 12)}`,
+    document_.uploaded ? "uploaded" : null,
+    document_.skipped === null ? null : `left out: ${document_.skipped}`,
   ];
   return el(
     "li",
@@ -77,7 +78,7 @@ function documentRow(document_) {
       "div",
       { class: "row-text" },
       el("span", { class: "row-name" }, corpusText(id)),
-      el("span", { class: "fine" }, facts.filter((fact) => fact !== null).join(" · ")),
+      el("span", { class: "fine" }, corpusText(facts.filter((fact) => fact !== null).join(" · "))),
     ),
     remove,
   );
@@ -88,7 +89,10 @@ function confirmDelete(document_, opener) {
   const { source_id: id } = document_;
   byId("delete-text").replaceChildren(
     corpusText(id),
-    " is erased from the index and the archive, and its citations can no longer be opened.",
+    " is erased from index and archive, and its citations can no longer be opened. ",
+    document_.uploaded
+      ? "The uploaded file is deleted too."
+      : "The file itself stays in its folder; indexing that folder brings it back.",
   );
   const confirm = byId("delete-confirm");
   const act = async () => {
@@ -99,7 +103,7 @@ function confirmDelete(document_, opener) {
       followJob(job);
       byId("documents-title").focus();
     } catch (error) {
-      showProblem(error, "The document was not deleted.");
+      showProblem(error, "The document was not deleted");
     }
   };
   confirm.addEventListener("click", act, { once: true });
@@ -120,6 +124,6 @@ async function reindex() {
     followJob(await sendJson("v1/documents/reindex", { method: "POST", json: {} }));
     showProblem(null);
   } catch (error) {
-    showProblem(error, "Re-indexing did not start.");
+    showProblem(error, "Re-indexing did not start");
   }
 }

@@ -39,11 +39,11 @@ export function corpusText(text, name = "bdi") {
 }
 
 /** What went wrong, what to do, and the id to find it in the server's log by. */
-export function problem(error, title = "That did not work.") {
+export function problem(error, title = "That did not work") {
   return el(
     "div",
     { class: "notice problem", role: "alert" },
-    el("p", {}, el("strong", {}, title), " ", corpusText(error.message)),
+    el("p", {}, el("strong", {}, `${title}:`), " ", corpusText(error.message)),
     error.hint ? el("p", {}, corpusText(error.hint)) : null,
     error.requestId ? el("p", { class: "fine" }, "Request id ", el("code", {}, corpusText(error.requestId))) : null,
   );

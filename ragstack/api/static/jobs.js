@@ -43,11 +43,15 @@ export async function refreshJobs(fresh = null) {
   const mine = asked;
   let jobs;
   try {
-    jobs = (await sendJson(`v1/jobs?limit=${SHOWN}`)).jobs;
+    const all = (await sendJson("v1/jobs")).jobs; // newest first
+    jobs = all.filter((job, place) => place < SHOWN || isUnderWay(job));
   } catch (error) {
-    if (mine === asked) byId("jobs-problem").replaceChildren(problem(error, "The jobs could not be listed."));
+    // A key that may only ask sees no jobs: nothing to complain of.
+    byId("jobs-section").hidden = error.status === 403;
+    if (mine === asked) byId("jobs-problem").replaceChildren(problem(error, "The jobs could not be listed"));
     return;
   }
+  byId("jobs-section").hidden = false;
   if (mine !== asked) return; // the view was left, or a later question is under way
   byId("jobs-problem").replaceChildren();
   const haveEnded = jobs.filter((job) => !isUnderWay(job) && (job.job_id === fresh || rows.get(job.job_id)?.wasUnderWay));
@@ -107,7 +111,8 @@ function update(row, job) {
   row.element.dataset.state = job.state;
   row.name.textContent = title(job) + (job.cancel_requested && isUnderWay(job) ? ", being cancelled" : "");
   row.bar.hidden = job.state !== "running";
-  row.cancel.hidden = !isUnderWay(job) || job.cancel_requested === true;
+  // A delete that has begun goes through.
+  row.cancel.hidden = !isUnderWay(job) || job.cancel_requested || (job.kind === "delete" && job.state === "running");
   const { files_done: done, files_total: total } = job.progress ?? {};
   if (total > 0) {
     row.bar.max = total;
@@ -128,25 +133,35 @@ function progressText({ files_done: done, files_total: total, chunks, tokens_per
 }
 
 function outcomeText({ report, ended_at: ended }) {
-  const counts = COUNTS.filter(([key]) => report?.[key] > 0).map(([key, name]) => `${report[key].toLocaleString("en")} ${name}`);
-  const when = ended ? new Date(ended).toLocaleTimeString() : "";
-  return [when, ...counts].filter((part) => part !== "").join(" · ");
+  const run = report?.index ?? report ?? {}; // an upload's report holds that of its run
+  const counts = COUNTS.filter(([key]) => run[key] > 0).map(([key, name]) => `${run[key].toLocaleString("en")} ${name}`);
+  return [new Date(ended).toLocaleTimeString(), ...counts].join(" · ");
 }
 
-function details({ error, report }) {
-  const lines = [];
-  if (error) lines.push(`${error.message} ${error.hint ?? ""}`);
-  for (const { path, reason } of report?.failed ?? []) lines.push(`${path}: ${reason}`);
-  for (const [reason, count] of Object.entries(report?.skipped ?? {})) lines.push(`${counted(count, "file")} left out: ${reason}`);
-  lines.push(...(report?.warnings ?? []));
-  return lines.length ? [el("ul", {}, ...lines.map((line) => el("li", {}, corpusText(line))))] : [];
+/** What there is to say of single documents. */
+function details({ kind, error, report }) {
+  const said = [];
+  if (error) said.push(`${error.message} ${error.hint}`);
+  for (const { source_id: id, status, reason } of report?.documents ?? []) {
+    said.push(status === "indexed" ? `${id}: indexed` : `${id}: ${status}, ${reason}`);
+  }
+  if (kind === "delete" && report?.source_id) {
+    said.push(`${report.source_id}: erased, ${counted(report.chunks, "chunk")}`);
+    if (report.indexed_again_by_next_run) said.push("Its file is still there: the next run indexes it again.");
+    if (report.same_text_in?.length) said.push(`The same text is in ${report.same_text_in.join(", ")}.`);
+  }
+  const run = report?.index ?? report ?? {};
+  for (const { path, reason } of run.failed ?? []) said.push(`${path}: ${reason}`);
+  for (const [reason, count] of Object.entries(run.skipped ?? {})) said.push(`${counted(count, "file")} left out: ${reason}`);
+  said.push(...(run.warnings ?? []));
+  return said.length ? [el("ul", {}, ...said.map((line) => el("li", {}, corpusText(line))))] : [];
 }
 
 async function cancel(id) {
   try {
     await sendJson(`v1/jobs/${encodeURIComponent(id)}`, { method: "DELETE" });
   } catch (error) {
-    byId("jobs-problem").replaceChildren(problem(error, "The job was not cancelled."));
+    byId("jobs-problem").replaceChildren(problem(error, "The job was not cancelled"));
   }
   await refreshJobs();
 }

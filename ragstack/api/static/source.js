@@ -94,7 +94,7 @@ async function show() {
     if (shown.signal.aborted) return;
     verdict.dataset.status = "unverifiable";
     verdict.textContent = "Not checked";
-    body.replaceChildren(problem(error, "The source could not be opened."));
+    body.replaceChildren(problem(error, "The source could not be opened"));
     return;
   }
   if (shown.signal.aborted) return;

@@ -19,10 +19,13 @@
   document.addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme-button");
     const label = (choice) => {
-      const name = document.createElement("span");
-      name.className = "wide-only";
-      name.textContent = "Theme: ";
-      button.replaceChildren(name, choice);
+      const wide = document.createElement("span");
+      wide.className = "wide-only";
+      wide.textContent = `Theme: ${choice}`;
+      const narrow = document.createElement("span");
+      narrow.className = "narrow-only";
+      narrow.textContent = "◐";
+      button.replaceChildren(wide, narrow);
       button.setAttribute("aria-label", `Theme: ${choice}`);
     };
     label(chosen());

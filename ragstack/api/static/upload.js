@@ -41,7 +41,7 @@ async function upload(files, accepted, failed) {
   } catch (error) {
     const isAbort = error.name === "AbortError";
     byId("upload-status").textContent = isAbort ? "Upload cancelled." : "";
-    if (!isAbort) failed(error, "The upload did not work.");
+    if (!isAbort) failed(error, "The upload did not work");
   } finally {
     running = null;
     input.value = "";

@@ -63,7 +63,7 @@ export async function checkChain(chain, onStatus) {
       });
     }
   } catch (error) {
-    return problem(error, "The chain could not be checked.");
+    return problem(error, "The chain could not be checked");
   }
   const placed = sentences.filter((s) => textAt(text, s.byte_start, s.byte_end) === s.text).length;
   const passages = new Map(chain.passages.map((passage) => [passage.rank, passage.place]));
