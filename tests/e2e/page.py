@@ -20,9 +20,9 @@ from tests.servers.base import free_port
 
 LONG_WORD = "x" * 3000
 HOSTILE_TEXT = (
-    "# <img src=x onerror=\"window.pwned='heading'\"> invoices\n\n"
-    "An invoice from \u202eecnal\u202c is due <img src=x onerror=\"window.pwned='img'\"> in forty days"
-    "</script><script>window.pwned='script'</script></mark></p> without reminder.\n\n"
+    "# Invoices\n\nThe invoice from \u202eecnal\u202c is due in forty days.\n\n"
+    "Write <img src=x onerror=\"window.pwned='img'\"> on it.\n\n"
+    "Add </script><script>window.pwned='script'</script></mark> below.\n\n"
     f"The serial number of the invoice is {LONG_WORD} and no other.\n"
 )
 FILES = {

@@ -12,6 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 
+from ragstack.api.keys import KeyFile
 from ragstack.generation.extractive import ExtractiveGenerator
 from tests.e2e.page import FILES, LONG_WORD, QUESTION, Gate, Served, answered, ask, opened_page, overflow, served
 from tests.servers.chromium import running_browser
@@ -235,47 +236,54 @@ def test_a_stream_that_breaks_off_says_so(page: Page, body: str, said: list[str]
     expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
 
 
-def test_a_key_is_asked_for_kept_in_the_tab_and_sent(page: Page) -> None:
-    def guarded(route: Route) -> None:
-        if route.request.headers.get("authorization") == "Bearer rsk-secret":
-            route.continue_()
-        else:
-            error = {"error": {"type": "AuthenticationError", "message": "no such key.", "hint": "", "request_id": "r"}}
-            route.fulfill(status=401, json=error)
-
-    page.route("**/v1/query", guarded)
-    ask(page)
-    dialog = page.get_by_role("dialog", name="API key")
-    expect(dialog.get_by_label("Key", exact=True)).to_be_focused()
-    assert serious(page) == []
-    page.keyboard.type("wrong")
-    page.keyboard.press("Enter")
-    expect(dialog).to_contain_text("no such key.")
-    page.keyboard.type("rsk-secret")
-    page.keyboard.press("Enter")
-    answered(page)
-    expect(dialog).to_be_hidden()
-    assert page.evaluate("[sessionStorage['ragstack.key'], JSON.stringify(localStorage), document.cookie]") == [
-        "rsk-secret", "{}", "",
-    ]  # fmt: skip
-    page.get_by_role("button", name="API key: set").click()
-    page.get_by_role("button", name="Forget the key").click()
-    ask(page)
-    expect(dialog).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(page.locator(".turn").nth(1).get_by_role("alert")).to_contain_text("no such key.")
+def test_a_key_is_asked_for_kept_in_the_tab_and_sent(browser: Browser, tmp_path: Path) -> None:
+    with served(tmp_path) as server, opened_page(browser, server.url) as page:
+        _, key = KeyFile(tmp_path / "state").create("reader", ["query"], None, None)
+        page.goto("/")
+        ask(page)
+        dialog = page.get_by_role("dialog", name="API key")
+        expect(dialog.get_by_label("Key", exact=True)).to_be_focused()
+        expect(dialog).to_contain_text("This server asks for a key.")
+        assert serious(page) == []
+        page.keyboard.type(key[:-1])
+        page.keyboard.press("Enter")
+        expect(dialog).not_to_contain_text("This server asks for a key.")
+        expect(dialog).to_be_visible()
+        page.keyboard.type(key)
+        page.keyboard.press("Enter")
+        answered(page)
+        expect(dialog).to_be_hidden()
+        kept = "[sessionStorage['ragstack.key'], JSON.stringify(localStorage), document.cookie]"
+        assert page.evaluate(kept) == [key, "{}", ""]
+        answered(page).locator(".marker").first.click()
+        expect(page.get_by_role("complementary").locator("mark")).to_have_text(FIRST)
+        open_corpus(page)  # a key that may only ask sees no jobs
+        expect(page.get_by_role("heading", name="Jobs")).to_be_hidden()
+        expect(page.get_by_role("alert")).to_have_count(0)
+        page.get_by_role("button", name="Re-index").click()
+        expect(page.get_by_role("alert")).to_contain_text("Re-indexing did not start")
+        page.get_by_role("link", name="Ask", exact=True).click()
+        page.get_by_role("button", name="API key: set").click()
+        page.get_by_role("button", name="Forget the key").click()
+        ask(page)
+        expect(dialog).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator(".turn").nth(1).get_by_role("alert")).to_contain_text("That did not work")
 
 
 def test_hostile_text_stays_text(page: Page) -> None:
-    ask(page, "When is an invoice due?")
+    page.get_by_role("button", name="Filter").click()
+    page.fill("#top-n", "30")
+    page.get_by_role("button", name="Filter").click()
+    ask(page, "When is the invoice from ecnal due?")
     turn = answered(page)
     turn.locator(".passages > summary").click()
     for passage in turn.locator(".passage > summary").all():
         passage.click()
-    expect(turn.locator(".answer")).to_contain_text("<img src=x onerror=")
+    expect(turn.locator(".answer")).to_contain_text("is due in forty days")
     expect(turn.locator(".answer .hidden-character").first).to_have_attribute("data-code", "U+202E")
-    expect(turn.locator(".passage-list")).to_contain_text(LONG_WORD[:100])
-    expect(turn.locator(".passage-list")).to_contain_text("</script><script>window.pwned=")
+    for text in (LONG_WORD[:100], "<img src=x onerror=", "</script><script>window.pwned="):
+        expect(turn.locator(".passage-list")).to_contain_text(text)
     assert "\u202e" not in turn.inner_text()
     turn.locator(".marker").first.click()
     panel = page.get_by_role("complementary")
@@ -391,7 +399,7 @@ def open_corpus(page: Page) -> None:
 def test_a_document_is_uploaded_asked_about_and_deleted(page: Page) -> None:
     open_corpus(page)
     held: list[Route] = []
-    page.route("**/v1/documents", held.append)
+    page.route("**/v1/documents", lambda route: held.append(route))  # noqa: PLW0108  # built-in methods are refused
     files = [
         {"name": "turbine.md", "mimeType": "text/markdown", "buffer": b"# Turbine\n\nThe turbine hums in B flat.\n"},
         {"name": "noise.bin", "mimeType": "application/octet-stream", "buffer": bytes(range(256)) * 40},
@@ -443,11 +451,15 @@ def test_the_list_of_documents_is_paged_and_the_corpus_is_indexed_again(page: Pa
     open_corpus(page)
     rows = page.locator("#documents .row")
     expect(rows).to_have_count(2)
-    page.get_by_role("button", name="Show more").click()
+    more = page.get_by_role("button", name="Show more")
+    more.click()
     expect(rows.nth(2).get_by_role("button")).to_be_focused()
+    while more.is_visible():
+        with page.expect_response("**/v1/documents?*"):
+            more.click()
+        expect(more).to_be_enabled()
     names = [name for name in rows.locator(".row-name").all_inner_texts() if name.startswith("corpus/")]
     assert names == [f"corpus/{name}" for name in sorted(FILES)]
-    expect(page.get_by_role("button", name="Show more")).to_be_hidden()
     page.get_by_role("button", name="Re-index").click()
     expect(page.locator("#jobs .row").first).to_contain_text("Index: done")
     expect(page.locator("#jobs .row").first).to_contain_text("unchanged")

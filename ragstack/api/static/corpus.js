@@ -36,6 +36,7 @@ function showProblem(error, title) {
 }
 
 async function loadDocuments(more) {
+  byId("documents-more").disabled = true;
   loads += 1;
   const mine = loads;
   const query = new URLSearchParams({ limit: String(PAGE), ...(more && cursor ? { cursor } : {}) });
@@ -47,11 +48,13 @@ async function loadDocuments(more) {
     const rows = page.documents.map(documentRow);
     if (more) byId("documents").append(...rows);
     else byId("documents").replaceChildren(...rows);
-    if (more) rows[0]?.querySelector("button").focus();
+    // The button that was pressed may be about to go.
+    if (more) (rows[0]?.querySelector("button") ?? byId("documents-title")).focus();
   } catch (error) {
     showProblem(error, "The documents could not be listed");
     return;
   }
+  byId("documents-more").disabled = false;
   byId("documents-empty").hidden = shown.length > 0;
   byId("documents-more").hidden = cursor === null;
   byId("documents-status").textContent = `${counted(shown.length, "document")} listed${cursor === null ? "" : ", more to show"}.`;
