@@ -13,6 +13,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 
 from ragstack.api.keys import KeyFile
+from ragstack.errors import GenerationError
+from ragstack.generation.base import AnswerEnd, AnswerSentence
 from ragstack.generation.extractive import ExtractiveGenerator
 from tests.e2e.page import FILES, LONG_WORD, QUESTION, Gate, Served, answered, ask, opened_page, overflow, served
 from tests.servers.chromium import running_browser
@@ -217,6 +219,35 @@ def test_a_refused_question_shows_hint_and_request_id(page: Page) -> None:
     assert problem.locator("code").inner_text().strip()
 
 
+def test_what_does_not_hold_is_owned_up_to(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = ExtractiveGenerator.stream
+
+    def stream(*arguments: Any) -> Iterator[Any]:
+        yield next(original(*arguments))
+        yield AnswerSentence("It was\tpainted by hand.", (), 0.0, lead="\n\n")
+        error = GenerationError("the model went away.", hint="Start it again.")
+        yield AnswerEnd(dropped_markers=1, dropped_quotes=2, left_out=(7, 8), truncated=True, error=error)
+
+    monkeypatch.setattr(ExtractiveGenerator, "stream", stream)
+    ask(page)
+    turn = answered(page)
+    expect(turn.locator(".without-source")).to_have_text("It was\tpainted by hand. (no source)", use_inner_text=False)
+    expect(turn.get_by_role("alert")).to_contain_text("The answer broke off: the model went away.")
+    expect(turn.get_by_role("alert")).to_contain_text("Start it again.")
+    account = turn.locator(".account")
+    for said in (
+        "The model stopped at its limit",
+        "1 marker named no passage and was dropped.",
+        "2 quotes were not found in the source and dropped.",
+        "2 passages did not fit the model's context: 7, 8.",
+    ):
+        expect(account).to_contain_text(said)
+    expect(turn.locator(".passage").first).to_be_visible()  # the passages stand, and are shown
+    with page.expect_request("**/v1/query") as sent:
+        ask(page, "And now?")
+    assert "history" not in sent.value.post_data_json
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -414,6 +445,7 @@ def test_a_document_is_uploaded_asked_about_and_deleted(page: Page) -> None:
     expect(job).to_contain_text("uploads/turbine.md: indexed")
     expect(job).to_contain_text("uploads/noise.bin: skipped, binary")
     expect(page.get_by_role("progressbar", name="Upload")).to_be_hidden()
+    expect(page.locator("#upload-status")).to_contain_text("Uploaded 2 files")
     document = page.locator("#documents .row", has_text="uploads/turbine.md")
     expect(document).to_contain_text("1 chunk ·")
     expect(document).to_contain_text("uploaded")
@@ -457,7 +489,7 @@ def test_the_list_of_documents_is_paged_and_the_corpus_is_indexed_again(page: Pa
     while more.is_visible():
         with page.expect_response("**/v1/documents?*"):
             more.click()
-        expect(more).to_be_enabled()
+        expect(page.locator("#documents-more")).to_be_enabled()
     names = [name for name in rows.locator(".row-name").all_inner_texts() if name.startswith("corpus/")]
     assert names == [f"corpus/{name}" for name in sorted(FILES)]
     page.get_by_role("button", name="Re-index").click()

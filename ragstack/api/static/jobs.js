@@ -5,6 +5,7 @@ import { byId, corpusText, counted, el, problem } from "./dom.js";
 
 const POLL_MS = 700;
 const SHOWN = 8;
+const FOLDED = 4; // more lines than these about one job are folded
 const STATES = { queued: "waiting", running: "running", done: "done", failed: "failed", cancelled: "cancelled" };
 const KINDS = { upload: "Upload", index: "Index", delete: "Delete" };
 // Counts of a report that are worth a reader's while, in this order, with how they are said.
@@ -150,11 +151,12 @@ function details({ kind, error, report }) {
     if (report.indexed_again_by_next_run) said.push("Its file is still there: the next run indexes it again.");
     if (report.same_text_in?.length) said.push(`The same text is in ${report.same_text_in.join(", ")}.`);
   }
-  const run = report?.index ?? report ?? {};
-  for (const { path, reason } of run.failed ?? []) said.push(`${path}: ${reason}`);
-  for (const [reason, count] of Object.entries(run.skipped ?? {})) said.push(`${counted(count, "file")} left out: ${reason}`);
-  said.push(...(run.warnings ?? []));
-  return said.length ? [el("ul", {}, ...said.map((line) => el("li", {}, corpusText(line))))] : [];
+  for (const { path, reason } of report?.failed ?? []) said.push(`${path}: ${reason}`);
+  for (const [reason, count] of Object.entries(report?.skipped ?? {})) said.push(`${counted(count, "file")} left out: ${reason}`);
+  said.push(...(report?.warnings ?? []), ...(report?.index?.warnings ?? []));
+  if (said.length === 0) return [];
+  const list = el("ul", {}, ...said.map((line) => el("li", {}, corpusText(line))));
+  return said.length <= FOLDED ? [list] : [el("details", {}, el("summary", {}, counted(said.length, "detail")), list)];
 }
 
 async function cancel(id) {

@@ -36,10 +36,9 @@ async function showReadiness() {
   } catch {
     faults = [unreachable().message];
   }
-  byId("ready").replaceChildren(
-    ...faults.map((fault) => el("p", { class: "notice" }, corpusText(fault))),
-    ...(faults.length ? [el("p", {}, el("a", { href: "#corpus" }, "Open the corpus"))] : []),
-  );
+  const notices = faults.map((fault) => el("p", { class: "notice" }, el("strong", {}, "Not ready: "), corpusText(fault)));
+  if (notices.length > 0) notices.push(el("p", {}, el("a", { href: "#corpus" }, "Go to the corpus")));
+  byId("ready").replaceChildren(...notices);
 }
 
 byId("skip").addEventListener("click", (event) => {
