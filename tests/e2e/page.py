@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from playwright.sync_api import Browser, Page, Request
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Request, expect
 
 import ragstack
 from ragstack.api.app import create_app
@@ -31,6 +32,7 @@ FILES = {
     "gauge.txt": "The gauge of line seven shows 40 bar. It is read every Monday by the night shift.\n",
     "hostile.md": HOSTILE_TEXT,
 }
+FIRST = "The pump – it is blue – is primed with oil."  # the first sentence of the answer to QUESTION
 QUESTION = "How is the pump primed? When does the lamp go out?"
 
 
@@ -38,13 +40,11 @@ class Gate:
     """Holds answers back: while it is shut, each sentence, and the end, waits for a word."""
 
     def __init__(self) -> None:
-        self.left = threading.Event()  # an answer was closed before its end
         self._words: threading.Semaphore | None = None
 
     def shut(self) -> None:
         """For the questions from now on."""
         self._words = threading.Semaphore(0)
-        self.left.clear()
 
     def let_pass(self, events: int = 1) -> None:
         """Give the word for so many."""
@@ -62,14 +62,10 @@ class Gate:
 
         def stream(*arguments: Any) -> Iterator[Any]:
             words = self._words
-            try:
-                for event in original(*arguments):
-                    if words is not None:
-                        words.acquire()
-                    yield event
-            except GeneratorExit:
-                self.left.set()
-                raise
+            for event in original(*arguments):
+                if words is not None:
+                    words.acquire()
+                yield event
 
         return stream
 
@@ -158,3 +154,20 @@ def answered(page: Page, turn: int = 0) -> Any:
 def overflow(page: Page) -> int:
     """By how many pixels the page is wider than its window."""
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def serious(page: Page) -> list[str]:
+    """What axe-core calls serious or critical, with the nodes."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{rule['id']}: {rule['help']}: {[node['html'][:160] for node in rule['nodes']]}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    ]
+
+
+def open_corpus(page: Page) -> None:
+    """Go to the corpus by its link."""
+    page.get_by_role("link", name="Corpus").click()
+    expect(page.get_by_role("heading", name="Corpus")).to_be_focused()
+    expect(page.locator("#documents .row").first).to_be_visible()

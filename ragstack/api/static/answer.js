@@ -1,12 +1,12 @@
 // One turn of the conversation: the question, the answer as it streams, its account and its passages.
 
-import { corpusText, counted, el, problem } from "./dom.js";
+import { corpusLabel, corpusText, counted, el, problem } from "./dom.js";
 import { passageList } from "./passages.js";
 import { openSource } from "./source.js";
 import { checkChain } from "./verify.js";
 
 /** How a status is said. `verified` is the only good one. */
-export const STATUS_NAMES = {
+const STATUS_NAMES = {
   verified: "verified",
   source_changed: "source changed",
   source_missing: "source missing",
@@ -73,8 +73,9 @@ export class Answer {
     const worst = found.find((entry) => entry.status !== "verified") ?? found[0];
     button.dataset.status = worst.status;
     const { marker, place } = worst.citation;
-    button.setAttribute("aria-label", `[${marker}] source ${place.source_id}, ${STATUS_NAMES[worst.status]}`);
-    button.title = `${place.source_id}: ${STATUS_NAMES[worst.status]}`;
+    const source = corpusLabel(place.source_id);
+    button.setAttribute("aria-label", `[${marker}] source ${source}, ${STATUS_NAMES[worst.status]}`);
+    button.title = `${source}: ${STATUS_NAMES[worst.status]}`;
   }
 
   _open(id) {

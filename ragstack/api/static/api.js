@@ -101,7 +101,7 @@ export async function sendJson(path, options) {
 /** The error for a server that did not answer. */
 export function unreachable() {
   return new ApiError(0, {
-    message: "The server did not answer.",
+    message: "the server did not answer.",
     hint: "Is it running? Start it with: ragstack serve",
   });
 }

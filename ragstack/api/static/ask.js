@@ -118,7 +118,7 @@ async function stream(text, answer, signal) {
     throw error;
   }
   throw new ApiError(0, {
-    message: "The connection ended before the answer did.",
+    message: "the connection ended before the answer did.",
     hint: "What came before it holds. Ask again.",
     requestId: response.headers.get("x-request-id") ?? "",
   });

@@ -1,7 +1,7 @@
 // The corpus: what is indexed, page by page, and deleting and re-indexing it.
 
 import { sendJson } from "./api.js";
-import { byId, corpusText, counted, el, problem, size } from "./dom.js";
+import { byId, corpusLabel, corpusText, counted, el, problem, size } from "./dom.js";
 import { offerSources } from "./filter.js";
 import { followJob, refreshJobs, startJobs, stopJobs } from "./jobs.js";
 import { startUpload } from "./upload.js";
@@ -64,7 +64,7 @@ async function loadDocuments(more) {
 function documentRow(document_) {
   const { source_id: id } = document_;
   const remove = el("button", { type: "button", class: "quiet" }, "Delete");
-  remove.setAttribute("aria-label", `Delete ${id}`);
+  remove.setAttribute("aria-label", `Delete ${corpusLabel(id)}`);
   remove.addEventListener("click", () => confirmDelete(document_, remove));
   const facts = [
     size(document_.size_bytes),

@@ -25,17 +25,26 @@ export function el(name, attributes = {}, ...children) {
   return element;
 }
 
+function codeOf(character) {
+  return `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+}
+
 /** Text of the corpus: apart from its surroundings in writing direction, with what would be hidden made visible. */
 export function corpusText(text, name = "bdi") {
   const element = el(name, { dir: "auto" });
   let position = 0;
   for (const match of text.matchAll(HIDDEN)) {
-    const code = match[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
-    element.append(text.slice(position, match.index), el("span", { class: "hidden-character", "data-code": `U+${code}` }));
+    const code = el("span", { class: "hidden-character", "data-code": codeOf(match[0]) });
+    element.append(text.slice(position, match.index), code);
     position = match.index + match[0].length;
   }
   element.append(text.slice(position));
   return element;
+}
+
+/** The same for where there is room for characters alone, such as a label. */
+export function corpusLabel(text) {
+  return text.replace(HIDDEN, codeOf);
 }
 
 /** What went wrong, what to do, and the id to find it in the server's log by. */

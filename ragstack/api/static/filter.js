@@ -132,7 +132,7 @@ function faultIn(value, where, depth) {
 }
 
 function operandFault(op, operand, where) {
-  const isScalar = (one) => ["string", "number", "boolean"].includes(typeof one);
+  const isScalar = (one) => ["string", "boolean"].includes(typeof one) || Number.isFinite(one);
   if (op === "in" || op === "nin") {
     const isList = Array.isArray(operand) && operand.every(isScalar);
     return isList ? null : `${where}: "${op}" takes a list of strings, numbers or booleans.`;

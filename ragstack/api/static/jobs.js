@@ -8,14 +8,8 @@ const SHOWN = 8;
 const FOLDED = 4; // more lines than these about one job are folded
 const STATES = { queued: "waiting", running: "running", done: "done", failed: "failed", cancelled: "cancelled" };
 const KINDS = { upload: "Upload", index: "Index", delete: "Delete" };
-// Counts of a report that are worth a reader's while, in this order, with how they are said.
-const COUNTS = [
-  ["added", "added"],
-  ["changed", "changed"],
-  ["unchanged", "unchanged"],
-  ["deleted", "deleted"],
-  ["chunks_written", "chunks written"],
-];
+// Counts of a report that are worth a reader's while, in this order.
+const COUNTS = ["added", "changed", "unchanged", "deleted"];
 
 let timer = null;
 let asked = 0;
@@ -135,8 +129,10 @@ function progressText({ files_done: done, files_total: total, chunks, tokens_per
 
 function outcomeText({ report, ended_at: ended }) {
   const run = report?.index ?? report ?? {}; // an upload's report holds that of its run
-  const counts = COUNTS.filter(([key]) => run[key] > 0).map(([key, name]) => `${run[key].toLocaleString("en")} ${name}`);
-  return [new Date(ended).toLocaleTimeString(), ...counts].join(" · ");
+  const said = [new Date(ended).toLocaleTimeString()];
+  for (const name of COUNTS) if (run[name] > 0) said.push(`${run[name].toLocaleString("en")} ${name}`);
+  if (run.chunks_written > 0) said.push(`${counted(run.chunks_written, "chunk")} written`);
+  return said.join(" · ");
 }
 
 /** What there is to say of single documents. */
