@@ -19,6 +19,7 @@ from ragstack.api.app import create_app
 from tests.integration.harness import SMALL_CONFIG
 from tests.servers.base import free_port
 
+expect.set_options(timeout=20_000)  # a machine under load is no mistake in the page
 LONG_WORD = "x" * 3000
 HOSTILE_TEXT = (
     "# Invoices\n\nThe invoice from \u202eecnal\u202c is due in forty days.\n\n"
@@ -112,7 +113,7 @@ def opened_page(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     context = browser.new_context(
         base_url=url, viewport=options.pop("viewport", {"width": 1280, "height": 800}), **options
     )
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(20_000)
     page = context.new_page()
     complaints: list[str] = []
 
