@@ -2,7 +2,7 @@
 
 import { sendJson } from "./api.js";
 import { byId, corpusLabel, corpusText, counted, el, problem, size } from "./dom.js";
-import { offerSources } from "./filter.js";
+import { offer } from "./filter.js";
 import { followJob, refreshJobs, startJobs, stopJobs } from "./jobs.js";
 import { startUpload } from "./upload.js";
 
@@ -58,7 +58,7 @@ async function loadDocuments(more) {
   byId("documents-empty").hidden = shown.length > 0;
   byId("documents-more").hidden = cursor === null;
   byId("documents-status").textContent = `${counted(shown.length, "document")} listed${cursor === null ? "" : ", more to show"}.`;
-  offerSources(shown.map(({ source_id: id }) => id));
+  offer(shown);
 }
 
 function documentRow(document_) {

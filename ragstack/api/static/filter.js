@@ -1,9 +1,14 @@
 // The filter of a question: JSON in ragstack's filter grammar, and a small builder that writes it.
 
+import { sendJson } from "./api.js";
 import { byId } from "./dom.js";
 
 const OPS = ["eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "exists", "contains"];
 const MAX_DEPTH = 32;
+
+const OFFERED = 500; // documents whose values are offered
+
+let offered = null;
 
 const json = byId("filter-json");
 const topN = byId("top-n");
@@ -14,6 +19,7 @@ export function startFilter() {
     if (byId("filter-panel").hidden) showFilter();
     else hideFilter();
   });
+  byId("filter-field").addEventListener("change", showOffer);
   byId("filter-add").addEventListener("click", addCondition);
   byId("filter-value").addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
@@ -41,6 +47,7 @@ export function showFilter() {
   byId("filter-panel").hidden = false;
   byId("filter-button").setAttribute("aria-expanded", "true");
   byId("filter-field").focus();
+  fetchOffer();
 }
 
 function hideFilter() {
@@ -48,15 +55,34 @@ function hideFilter() {
   byId("filter-button").setAttribute("aria-expanded", "false");
 }
 
-/** Values that the builder offers for source_id. */
-export function offerSources(sourceIds) {
+/** Documents whose ids and media types the builder offers. */
+export function offer(documents) {
+  offered = documents;
+  showOffer();
+}
+
+function showOffer() {
+  const field = byId("filter-field").value;
+  const values = new Set((offered ?? []).map((document_) => document_[field]));
   byId("filter-values").replaceChildren(
-    ...sourceIds.map((id) => {
+    ...[...values].sort().map((value) => {
       const option = document.createElement("option");
-      option.value = id;
+      option.value = value;
       return option;
     }),
   );
+}
+
+async function fetchOffer() {
+  if (offered !== null) return;
+  offered = [];
+  try {
+    offer((await sendJson(`v1/documents?limit=${OFFERED}`)).documents);
+  } catch (error) {
+    // A value can be typed as well: a hint that cannot be had is worth one line.
+    byId("filter-message").textContent = `No values to choose from: ${error.message}`;
+    offered = null;
+  }
 }
 
 /** What is set: the filter or null, and the number of passages or null. Only after filterError() gave null. */
