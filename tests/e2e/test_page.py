@@ -121,8 +121,8 @@ def test_the_chain_is_checked_and_saved(page: Page, server: Served, tmp_path: Pa
     turn = answered(page)
     turn.get_by_role("button", name="Verify the chain").click()
     expect(turn.locator(".check-result")).to_contain_text("The chain holds.")
-    expect(turn.locator(".check-result")).to_contain_text("2 of 2 citations verified")
-    expect(turn.locator(".check-result")).to_contain_text("2 of 2 sentences")
+    expect(turn.locator(".check-result")).to_contain_text("Citations verified against the source: 2 of 2")
+    expect(turn.locator(".check-result")).to_contain_text("Sentences at their bytes of the answer: 2 of 2")
     with page.expect_download() as saving:
         turn.get_by_role("button", name="Download the chain").click()
     saving.value.save_as(tmp_path / "chain.json")
@@ -134,7 +134,7 @@ def test_the_chain_is_checked_and_saved(page: Page, server: Served, tmp_path: Pa
         file.write_bytes(file.read_bytes() + b"\nOne more line.\n")
         turn.get_by_role("button", name="Verify the chain").click()
         expect(turn.locator(".check-result")).to_contain_text("The chain does not hold.")
-        expect(turn.locator(".check-result")).to_contain_text("0 of 2 citations verified")
+        expect(turn.locator(".check-result")).to_contain_text("Citations verified against the source: 0 of 2")
         expect(turn.locator(".marker").first).to_have_accessible_name("[1] source corpus/guide.md, source changed")
     finally:
         file.write_bytes(FILES["guide.md"].encode())

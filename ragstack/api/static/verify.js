@@ -1,7 +1,7 @@
 // Checking a whole chain from the page: every citation again by the server, and that the links hold together.
 
 import { ApiError, sendJson } from "./api.js";
-import { corpusText, counted, el, problem } from "./dom.js";
+import { corpusText, el, problem } from "./dom.js";
 
 const AT_A_TIME = 4;
 const encoder = new TextEncoder();
@@ -88,9 +88,9 @@ function report({ verified, citations, placed, sentences, inside }, faults) {
     el(
       "ul",
       {},
-      el("li", {}, `${verified} of ${counted(citations, "citation")} verified against the source`),
-      el("li", {}, `${inside} of ${counted(citations, "quote")} at their bytes of their passages`),
-      el("li", {}, `${placed} of ${counted(sentences, "sentence")} at their bytes of the answer`),
+      el("li", {}, `Citations verified against the source: ${verified} of ${citations}`),
+      el("li", {}, `Quotes at their bytes of the passages: ${inside} of ${citations}`),
+      el("li", {}, `Sentences at their bytes of the answer: ${placed} of ${sentences}`),
       ...faults.map((fault) => el("li", {}, corpusText(fault))),
     ),
   );
