@@ -35,6 +35,7 @@ from ragstack.api.routes import (
     jobs,
     metrics,
     models,
+    page,
     query,
     ranking,
     tei,
@@ -116,7 +117,7 @@ def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI
     install_error_handlers(app)
     routers = [
         module.router
-        for module in (query, chat, citations, documents, jobs, models, embeddings, ranking, tei, health, metrics)
+        for module in (query, chat, citations, documents, jobs, models, embeddings, ranking, tei, health, metrics, page)
     ]
     for router in routers:
         app.include_router(router)
