@@ -22,7 +22,7 @@ from ragstack.assembly import SharedIndex, build_embedder, build_store, snapshot
 from ragstack.citations.chain import Chain
 from ragstack.citations.verify import Finding, load_chain, verify_chain
 from ragstack.config.loader import LoadedConfig, load_config, parse_config
-from ragstack.config.models import PipelineConfig
+from ragstack.config.models import PipelineConfig, RootConfig
 from ragstack.embedding.base import Embedder
 from ragstack.errors import StoreUnavailableError
 from ragstack.filters import Filter, parse_filter
@@ -122,7 +122,7 @@ class Pipeline:
 
     def index(
         self,
-        *paths: str | os.PathLike[str],
+        *paths: str | os.PathLike[str] | RootConfig,
         prune: bool = False,
         rebuild: bool = False,
         progress: IndexProgress | None = None,
@@ -130,11 +130,13 @@ class Pipeline:
     ) -> IndexReport:
         """Bring the index in line with files and folders; without any, with everything indexed before.
 
+        A RootConfig is a folder with a label of its own.
         Calls from several threads wait for one another. Raises what :func:`ragstack.indexer.run.index` raises;
         faults of single files are in the report.
         """
         leave_out = [self._loaded.path] if self._loaded.path is not None else []
-        request = IndexRequest([os.fspath(path) for path in paths], prune, rebuild, leave_out)
+        targets = [path if isinstance(path, RootConfig) else os.fspath(path) for path in paths]
+        request = IndexRequest(targets, prune, rebuild, leave_out)
         with self._writing:
             return index(
                 self._loaded, self.state_dir, request, progress, self.shared, interruption, embedder=self.embedder

@@ -42,17 +42,29 @@ class Finding:
     detail: str
 
 
+def read_regular(path: Path | None) -> bytes | None:
+    """The bytes of a file, or None: a chain may name anything, so devices and pipes are not opened."""
+    try:
+        return path.read_bytes() if path is not None and path.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What places are checked against.
 
     ``archive`` is None without an index. ``path_of`` gives the file of a source by its id where the
-    index knows it; ``was_indexed`` says whether a version was ever published.
+    index knows it; ``was_indexed`` says whether a version was ever published. ``read`` gives the bytes of a regular
+    file, or None: whoever checks many places of one file at a time may read it once. ``uri_of`` gives where a source
+    was read from, empty where the index does not know.
     """
 
     archive: DocumentArchive | None
     path_of: Callable[[str], Path | None]
     was_indexed: Callable[[str, str], bool]
+    read: Callable[[Path | None], bytes | None] = read_regular
+    uri_of: Callable[[str], str] = lambda source_id: ""
 
 
 def load_chain(text: str, where: str) -> Chain:
@@ -215,7 +227,7 @@ def check_place(place: Place, evidence: Evidence) -> tuple[Status, str]:
             return "wrong", fault
     path, data = None, None
     for candidate in (evidence.path_of(place.source_id), path_of_uri(place.source_uri)):
-        found = _read_regular(candidate)
+        found = evidence.read(candidate)
         if found is not None and sha256_hex(found) == place.source_version:
             return _check_source(place, found, in_archive=archived is not None)
         path = path or candidate
@@ -229,12 +241,13 @@ def check_place(place: Place, evidence: Evidence) -> tuple[Status, str]:
     return "unverifiable", f"{what}, and the index never held the version cited"
 
 
-def _read_regular(path: Path | None) -> bytes | None:
-    """The bytes of a file, or None: a chain may name anything, so devices and pipes are not opened."""
-    try:
-        return path.read_bytes() if path is not None and path.is_file() else None
-    except (OSError, ValueError):
-        return None
+def source_bytes(place: Place, evidence: Evidence) -> bytes | None:
+    """The raw bytes of the place's source ranges, joined, where the file still is the version cited; else None."""
+    for candidate in (evidence.path_of(place.source_id), path_of_uri(place.source_uri)):
+        found = evidence.read(candidate)
+        if found is not None and sha256_hex(found) == place.source_version:
+            return b"".join(found[span.byte_start : span.byte_end] for span in place.source_ranges)
+    return None
 
 
 def _check_source(place: Place, data: bytes, *, in_archive: bool) -> tuple[Status, str]:

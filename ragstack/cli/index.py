@@ -74,15 +74,43 @@ def index(
     interruption = Interruption()
     request = IndexRequest(targets, prune, rebuild, leave_out)
     if watch:
+        _require_no_server(state_dir)
         request = replace(request, leave_out=[*leave_out, *_own_output()])
         return _watch(loaded, state_dir, request, interruption, progress, as_json=as_json)
     with stopping_on_signals(interruption, as_json=as_json), progress:
-        report = run_index(loaded, state_dir, request, progress, interruption=interruption)
+        report = _through_server(state_dir, targets, request, interruption, progress)
+        if report is None:
+            report = run_index(loaded, state_dir, request, progress, interruption=interruption)
     if as_json:
         print_json(report.to_json())
     else:
         _print_report(report)
     return report.exit_status
+
+
+def _through_server(
+    state_dir: Path,
+    targets: list[str],
+    request: IndexRequest,
+    interruption: Interruption,
+    progress: ProgressDisplay,
+) -> IndexReport | None:
+    """The report of the server that holds the index; None where no server does."""
+    from ragstack.cli.forward import ServerGoneError, forward_index, server_of
+
+    server = server_of(state_dir)
+    if server is None:
+        return None
+    with suppress(ServerGoneError):  # it ended meanwhile: the index is free
+        return forward_index(
+            server,
+            targets,
+            prune=request.prune,
+            rebuild=request.rebuild,
+            progress=progress,
+            interruption=interruption,
+        )
+    return None
 
 
 def _watch(
@@ -132,6 +160,14 @@ def _watch(
             f" The index holds {totals.chunk_count:,} chunks."
         )
     return 0
+
+
+def _require_no_server(state_dir: Path) -> None:
+    from ragstack.cli.forward import held_by_server, server_of
+
+    server = server_of(state_dir)
+    if server is not None:
+        raise held_by_server(server, "ragstack index --watch")
 
 
 def _own_output() -> list[Path]:

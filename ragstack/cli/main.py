@@ -42,6 +42,7 @@ COMMANDS: dict[str, Entry] = {
     "init": Entry("ragstack.cli.init:init", "Write a commented ragstack.yaml to start from."),
     "index": Entry("ragstack.cli.index:index", "Index files and folders; run it again after changes."),
     "query": Entry("ragstack.cli.query:query", "Ask the index: an answer with citations."),
+    "serve": Entry("ragstack.cli.serve:serve", "Serve the REST API."),
     "status": Entry("ragstack.cli.status:status", "Say what the index holds."),
     "rm": Entry("ragstack.cli.rm:rm", "Erase sources from the index, down to the last byte."),
     "gc": Entry("ragstack.cli.gc:gc", "Delete what the index does not need any more."),
@@ -49,6 +50,10 @@ COMMANDS: dict[str, Entry] = {
     "migrate": Entry("ragstack.cli.migrate:migrate", "Copy the index's vectors into another store."),
     "store info": Entry("ragstack.cli.store:info", "Say what answers behind the store, and what it holds."),
     "store drop": Entry("ragstack.cli.store:drop", "Delete collections from the store."),
+    "key create": Entry("ragstack.cli.key:create", "Make an API key for the server and print it."),
+    "key list": Entry("ragstack.cli.key:list_keys", "List the API keys."),
+    "key revoke": Entry("ragstack.cli.key:revoke", "Revoke an API key, also while the server runs."),
+    "audit verify": Entry("ragstack.cli.audit:verify", "Check that the audit log is as it was written."),
     "verify": Entry("ragstack.cli.verify:verify", "Check a saved citation chain against archive and sources."),
     "config check": Entry("ragstack.cli.config:check", "Check a config file; name every mistake in it."),
     "config show": Entry("ragstack.cli.config:show", "Print the config in effect, and where each value is from."),
@@ -58,6 +63,8 @@ COMMANDS: dict[str, Entry] = {
 }
 
 _GROUPS = {
+    "audit": "Check the record of what the server answered.",
+    "key": "API keys of the server.",
     "config": "Check, show and document the config.",
     "store": "Look into the vector store; delete collections.",
 }

@@ -6,9 +6,11 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypeVar
 
 import typer
+
+from ragstack.cli.log_format import log_formatter
 
 if TYPE_CHECKING:
     from ragstack.config.loader import LoadedConfig
@@ -43,16 +45,17 @@ def load(path: Path | None) -> LoadedConfig:
     from ragstack.config.loader import load_config
 
     loaded = load_config(path, os.environ)
-    configure_logging(loaded.config.observability.log_level)
+    observability = loaded.config.observability
+    configure_logging(observability.log_level, observability.log_format)
     return loaded
 
 
-def configure_logging(level: str) -> None:
+def configure_logging(level: str, format: Literal["text", "json"] = "text") -> None:
     """Write the log messages of ragstack of at least this level to stderr."""
     logger = logging.getLogger("ragstack")
     logger.setLevel(level.upper())
     if not logger.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(log_formatter(format))
         logger.addHandler(handler)
         logger.propagate = False

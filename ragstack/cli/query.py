@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,15 +15,21 @@ import typer
 
 from ragstack.cli.options import ConfigOption, JsonOption, load, with_epilog
 from ragstack.cli.output import console, print_error, print_json, printable, uses_color
-from ragstack.errors import FilterError, GenerationError
+from ragstack.errors import FilterError, GenerationError, IndexNotFoundError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from ragstack.api.discovery import RunningServer
     from ragstack.citations.chain import Chain, Citation, Place
+    from ragstack.config.loader import LoadedConfig
     from ragstack.filters import Filter
 
+_CONFIG_DIFFERS = (
+    "note: the config has changed since the index was built; the index answers as it was built."
+    " Run `ragstack index` to bring it in line."
+)
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
@@ -54,17 +61,7 @@ def query(
     loaded = load(config)
     parsed = _parse_filter(filter)
     question = sys.stdin.read() if text == "-" else text
-    from ragstack.retrieval.engine import QueryEngine, QueryRequest
-
-    with QueryEngine(loaded.config, Path(loaded.config.indexer.state_dir)) as engine:
-        if engine.config_differs:
-            print(
-                "note: the config has changed since the index was built; the index answers as it was built."
-                " Run `ragstack index` to bring it in line.",
-                file=sys.stderr,
-            )
-        engine.warm_up()
-        chain = engine.query(QueryRequest(question, parsed, top_n, not no_answer))
+    chain = _ask(loaded, question, parsed, top_n, with_answer=not no_answer)
     if as_json:
         print_json(chain.to_json())
     elif no_answer or chain.answer is None:
@@ -76,6 +73,38 @@ def query(
         print_error(GenerationError(error.message, hint=error.hint))
         return GenerationError.exit_status
     return 0
+
+
+def _ask(loaded: LoadedConfig, text: str, filter: Filter | None, top_n: int | None, *, with_answer: bool) -> Chain:
+    """The chain, from the server that holds the index where there is one."""
+    from ragstack.cli.forward import ServerGoneError, forward_query, server_of
+
+    state_dir = Path(loaded.config.indexer.state_dir)
+    server = server_of(state_dir)
+    if server is not None:
+        with suppress(ServerGoneError):  # it ended meanwhile: the index is free
+            _note_other_config(loaded, server)
+            return forward_query(server, text, filter, top_n, with_answer)
+    from ragstack.retrieval.engine import QueryEngine, QueryRequest
+
+    with QueryEngine(loaded.config, state_dir) as engine:
+        if engine.config_differs:
+            print(_CONFIG_DIFFERS, file=sys.stderr)
+        engine.warm_up()
+        return engine.query(QueryRequest(text, filter, top_n, with_answer))
+
+
+def _note_other_config(loaded: LoadedConfig, server: RunningServer) -> None:
+    from ragstack.api.discovery import config_digest
+    from ragstack.ledger.snapshot import SnapshotReader
+    from ragstack.retrieval.generation_parts import as_indexed
+
+    if config_digest(loaded.config) != server.config_digest:
+        print(f"note: the server at {server.url}, which has the index, answers by its own config.", file=sys.stderr)
+        return
+    with suppress(IndexNotFoundError), closing(SnapshotReader(Path(loaded.config.indexer.state_dir))) as ledger:
+        if as_indexed(loaded.config, ledger.read()) != loaded.config:
+            print(_CONFIG_DIFFERS, file=sys.stderr)
 
 
 def _parse_filter(text: str | None) -> Filter | None:

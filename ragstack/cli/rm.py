@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,11 +43,20 @@ def rm(
     targets = [target for source in sources for target in _expanded(source)]
     if not targets:
         raise InputError("no source was named.", hint="Name sources: ragstack rm SOURCE... (see `ragstack status`)")
+    from ragstack.cli.forward import ServerGoneError, forward_erase, held_by_server, server_of
     from ragstack.indexer.erase import erase
 
     progress = counter("copied", quiet=as_json)
     state_dir = Path(loaded.config.indexer.state_dir)
-    report = erase(loaded, state_dir, targets, dry_run=dry_run, progress=progress)
+    server = server_of(state_dir)
+    report = None
+    if server is not None and dry_run:
+        raise held_by_server(server, "ragstack rm --dry-run")
+    if server is not None:
+        with suppress(ServerGoneError):  # it ended meanwhile: the index is free
+            report = forward_erase(server, targets)
+    if report is None:
+        report = erase(loaded, state_dir, targets, dry_run=dry_run, progress=progress)
     if as_json:
         print_json(report.to_json())
     else:

@@ -12,6 +12,11 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from ragstack.config.block import ConfigBlock, contradiction
+from ragstack.config.generators import OpenAIGeneratorConfig
+from ragstack.config.server_audit import AuditConfig
+from ragstack.config.server_documents import DocumentsConfig, JobsConfig
+from ragstack.config.server_models import ModelServerConfig
+from ragstack.config.server_security import LimitsConfig, SecurityConfig
 from ragstack.config.stores.milvus import MilvusStoreConfig
 from ragstack.config.stores.qdrant import QdrantStoreConfig
 from ragstack.config.stores.qdrant_edge import QdrantEdgeStoreConfig
@@ -295,14 +300,39 @@ class ServerConfig(ConfigBlock):
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    threads: int = Field(default=64, ge=1, le=1024, description="Calls into the pipeline that run at a time.")
+    threads: int = Field(
+        default=64, ge=1, le=1024, description="Questions that are worked on at a time, and as many shorter calls."
+    )
+    max_waiting_queries: int = Field(
+        default=256, ge=0, description="Queries that may wait for a thread; more are answered with status 429."
+    )
+    query_timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        le=3600,
+        description="Seconds until a query that has not ended is answered with status 504.",
+    )
+    shutdown_timeout_s: float = Field(
+        default=10.0, ge=0, le=3600, description="Seconds that requests under way have to end when the server stops."
+    )
+    security: SecurityConfig = Field(default=SecurityConfig(), description="Who may call.")
+    limits: LimitsConfig = Field(default=LimitsConfig(), description="How much a request may ask for.")
+    documents: DocumentsConfig = Field(default=DocumentsConfig(), description="Uploaded documents.")
+    jobs: JobsConfig = Field(default=JobsConfig(), description="Indexing and erasing in the background.")
+    audit: AuditConfig = Field(default=AuditConfig(), description="The record of what was answered.")
+    model_server: ModelServerConfig = Field(
+        default=ModelServerConfig(), description="The embedding and ranking routes of OpenAI, NIM and TEI."
+    )
 
 
 class ObservabilityConfig(ConfigBlock):
     """Logs, on standard error."""
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="warning", description="Least severe messages that are written."
+        default="warning", description="Least severe messages that are written; a server's requests are of level info."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Lines for people, or one JSON object a line."
     )
 
 
@@ -348,7 +378,10 @@ RerankerConfig: TypeAlias = Annotated[
     _tagged_by({"late_interaction": "late_interaction", "none": "none"}),
 ]
 GeneratorConfig: TypeAlias = Annotated[
-    Annotated[ExtractiveGeneratorConfig, Tag("extractive")] | ThirdParty, _tagged_by({"extractive": "extractive"})
+    Annotated[ExtractiveGeneratorConfig, Tag("extractive")]
+    | Annotated[OpenAIGeneratorConfig, Tag("openai")]
+    | ThirdParty,
+    _tagged_by({"extractive": "extractive", "openai": "openai"}),
 ]
 
 

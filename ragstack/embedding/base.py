@@ -30,6 +30,7 @@ class ModelInfo:
 
     ``max_tokens`` counts what the model reads of one text, special tokens left out. ``fingerprint``
     changes whenever the same text would give another vector (weights, pooling, prompts, precision).
+    The tokens of the prompt that is put before a query or a passage are part of ``max_tokens``.
     """
 
     name: str
@@ -39,6 +40,13 @@ class ModelInfo:
     languages: tuple[str, ...]
     licence: str
     fingerprint: str
+    query_prompt_tokens: int = 0
+    passage_prompt_tokens: int = 0
+    pooling: str = "unknown"
+
+    def text_tokens(self, input_type: InputType) -> int:
+        """How many tokens a text may have beside its prompt."""
+        return self.max_tokens - (self.query_prompt_tokens if input_type == "query" else self.passage_prompt_tokens)
 
 
 class Embedder(Protocol):
@@ -66,6 +74,32 @@ class Embedder(Protocol):
     ) -> Embeddings: ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPiece:
+    """One token. ``byte_start``/``byte_end`` are offsets in the UTF-8 of the text; None for a special token."""
+
+    token_id: int
+    text: str
+    special: bool
+    byte_start: int | None
+    byte_end: int | None
+
+
+@runtime_checkable
+class VocabularyTokenizer(Tokenizer, Protocol):
+    """A tokenizer whose tokens are entries of a vocabulary, so that ids can be read and given."""
+
+    @property
+    def specials(self) -> int:
+        """How many special tokens the model adds to one text."""
+
+    def pieces(self, text: str, *, with_specials: bool) -> list[TokenPiece]:
+        """The tokens of a text, in order."""
+
+    def decode(self, token_ids: Sequence[int], *, skip_specials: bool) -> str:
+        """The text of token ids; spaces are a convention. Raises EmbeddingError for an id outside the vocabulary."""
 
 
 class PendingEmbeddings(Protocol):

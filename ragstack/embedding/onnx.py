@@ -106,12 +106,25 @@ class OnnxEmbedder:
             languages=card.languages,
             licence=card.licence,
             fingerprint=sha256_hex(canonical_json(identity).encode("utf-8")),
+            pooling=card.pooling,
+            query_prompt_tokens=self.tokenizer.count([card.query_prompt])[0],
+            passage_prompt_tokens=self.tokenizer.count([card.passage_prompt])[0],
         )
 
     @property
     def tokenizer(self) -> TextTokenizer:
         """The model's own tokenizer."""
         return self._model.tokenizer
+
+    @property
+    def device(self) -> str:
+        """Where the model runs."""
+        return "cpu"
+
+    @property
+    def max_batch_tokens(self) -> int:
+        """The budget by which texts are cut into batches, padding counted."""
+        return self._budget
 
     def embed(self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)) -> Embeddings:
         """Vectors of ``texts``, in their order; see :class:`ragstack.embedding.base.Embedder`.

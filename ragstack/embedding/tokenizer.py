@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
+from tokenizers.decoders import WordPiece as WordPieceDecoder
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
+from ragstack.embedding.base import TokenPiece
 from ragstack.errors import EmbeddingError
 from ragstack.types import Int32Array, sha256_hex
 
@@ -62,6 +64,25 @@ class TextTokenizer:
             offsets = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)[self.content(len(encoding))]
             found.append((encoding.ids, char_to_byte_spans(text, offsets)))
         return found
+
+    def pieces(self, text: str, *, with_specials: bool) -> list[TokenPiece]:
+        """The tokens of a text; see :class:`ragstack.embedding.base.VocabularyTokenizer`."""
+        encoding = self._encode([text], fast=False, specials=with_specials)[0]
+        spans = char_to_byte_spans(text, np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)).tolist()
+        return [
+            TokenPiece(token_id, token, bool(special), *((None, None) if special else span))
+            for token_id, token, special, span in zip(
+                encoding.ids, encoding.tokens, encoding.special_tokens_mask, spans, strict=True
+            )
+        ]
+
+    def decode(self, token_ids: Sequence[int], *, skip_specials: bool) -> str:
+        """The text of token ids; see :class:`ragstack.embedding.base.VocabularyTokenizer`."""
+        size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        for token_id in token_ids:
+            if not 0 <= token_id < size:
+                raise EmbeddingError(f"token id {token_id} is not in the vocabulary of {size} tokens.")
+        return self._tokenizer.decode(list(token_ids), skip_special_tokens=skip_specials)
 
     def content(self, length: int) -> slice:
         """Where the tokens of the text itself lie in a sequence of ``length`` tokens with its special ones."""
@@ -115,6 +136,7 @@ def bert_tokenizer(vocab_file: Path, *, sha256: str | None = None) -> TextTokeni
         clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True
     )
     tokenizer.pre_tokenizer = BertPreTokenizer()
+    tokenizer.decoder = WordPieceDecoder()
     tokenizer.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import collections.abc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
+from ragstack.cancellation import Cancellation
 from ragstack.errors import RagstackError
 from ragstack.types import Chunk, Float32Array, TokenVectors
 
@@ -33,11 +34,14 @@ class Question:
 
     ``text`` stands alone (see :meth:`Generator.condense`). ``tokens`` are its token vectors; ``tokens_of`` makes
     those of any other text in the same space, so that a generator can compare what it writes with passages.
+    ``cancellation`` is asked when nobody waits for the answer any more: a generator that waits for a server stops
+    waiting then, since its iterator cannot be closed while it is in ``next``.
     """
 
     text: str
     tokens: WeightedTokens
     tokens_of: Callable[[str], WeightedTokens]
+    cancellation: Cancellation = field(default_factory=Cancellation)
 
 
 @dataclass(frozen=True)

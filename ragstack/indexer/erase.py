@@ -24,6 +24,7 @@ from ragstack.indexer.databases import compact_database
 from ragstack.indexer.maintenance import ExistingIndex, open_existing, remove_unknown
 from ragstack.indexer.roots import Scope
 from ragstack.indexer.staging import fault_point
+from ragstack.ledger.issued_citations import IssuedCitations
 from ragstack.ledger.schema import ARCHIVE_FILE, ERASING_FILE, LEDGER_FILE
 from ragstack.ledger.snapshot import no_index
 from ragstack.ledger.upkeep import LedgerUpkeep
@@ -126,6 +127,9 @@ def erase(
             fault_point("erased-documents")
             compact_database(state_dir / ARCHIVE_FILE, "document archive", rewrite=True)
             fault_point("erased-archive")
+            with IssuedCitations(state_dir) as issued:
+                issued.forget(selection.source_ids)
+            fault_point("erased-citations")
             upkeep.forget(selection.source_ids, selection.scopes, _names_one_of(erased))
             fault_point("erased-names")
             compact_database(state_dir / LEDGER_FILE, "ledger", rewrite=True)

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from ragstack.assembly import SharedIndex, build_bm25, keeps_token_vectors
 from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig, RootConfig
+from ragstack.config.server_documents import INCOMING, upload_dir
 from ragstack.embedding.base import Embedder
 from ragstack.errors import InputError, InterruptedRunError, StoreError
 from ragstack.indexer.discovery import Discovery, FoundFile, discover
@@ -47,7 +48,7 @@ class IndexRequest:
     generation looks at everything all the same.
     """
 
-    targets: Sequence[str] = ()
+    targets: Sequence[str | RootConfig] = ()
     prune: bool = False
     rebuild: bool = False
     leave_out: Sequence[Path] = ()
@@ -152,7 +153,7 @@ class _Run:
 
     def _discover(self, choice: GenerationChoice) -> Discovery:
         ledger = self.workspace.ledger
-        targets: Sequence[str | RootConfig] = self.request.targets or self.config.sources.paths
+        targets = self.request.targets or self.config.sources.paths
         known_roots, known_scopes = ledger.roots(), ledger.scopes()
         scopes = resolve_scopes(targets, known_roots, known_scopes, prune=self.request.prune)
         if not scopes:
@@ -163,7 +164,9 @@ class _Run:
             scopes = [*scopes, *(scope for scope in everything if scope not in scopes)]
         roots = {label: path_of_name(path) for label, path in known_roots.items()}
         roots |= {scope.label: scope.path for scope in scopes}
-        leave_out = [self.workspace.state_dir, *self.request.leave_out]
+        # Uploads that are being received may lie below a root, and patterns of the config may let them in.
+        receiving = upload_dir(self.config.server.documents, self.workspace.state_dir) / INCOMING
+        leave_out = [self.workspace.state_dir, receiving, *self.request.leave_out]
         parts = scopes
         if self.request.changed is not None and not choice.is_rebuild:
             parts = narrowed(scopes, roots, self.request.changed)

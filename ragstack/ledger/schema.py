@@ -5,6 +5,7 @@ from __future__ import annotations
 FORMAT_VERSION = 1
 LEDGER_FILE = "ledger.db"
 ARCHIVE_FILE = "archive.db"
+CITATIONS_FILE = "citations.db"
 LOCK_FILE = "index.lock"
 # Lies there from the first step of an erasure to its last; holds a hash of what was named.
 ERASING_FILE = "erasing"

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from ragstack.adapters.base import VectorStore
 from ragstack.archive.sqlite import SqliteArchive
 from ragstack.assembly import SharedIndex, build_generator, build_store, snapshot_pins
+from ragstack.cancellation import Cancellation
 from ragstack.citations.chain import AnswerLink, Chain
 from ragstack.citations.places import DocumentReader
 from ragstack.config.models import PipelineConfig
@@ -36,6 +38,7 @@ class QueryRequest:
     """One query. ``filter`` is put beside the config's own; None for the others means the config's value.
 
     ``history`` are the turns before it, oldest first; the generator words the question so that it stands alone.
+    ``cancellation`` ends the query early with InterruptedRunError.
     """
 
     text: str
@@ -43,6 +46,7 @@ class QueryRequest:
     top_n: int | None = None
     with_answer: bool = True
     history: Sequence[Turn] = ()
+    cancellation: Cancellation = field(default_factory=Cancellation)
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,8 @@ class QueryEngine:
         Closing the iterator stops the generator. A fault of the language model is in ``chain.answer.error``, and
         the passages stand. Raises InputError for an empty text, a text longer than the model reads, or a bad
         ``top_n``; FilterError for a filter that names an undeclared field; GenerationError when earlier turns have
-        to be condensed and the model cannot be asked. All of these come before the first event.
+        to be condensed and the model cannot be asked. All of these come before the first event; InterruptedRunError
+        after ``request.cancellation`` was asked may come at any time.
         """
         retrieval = self._given.retrieval
         top_n = retrieval.top_n if request.top_n is None else request.top_n
@@ -159,6 +164,7 @@ class QueryEngine:
                 search_text = self._generator.condense(request.history, request.text)
         with self._parts_in_use() as current:
             with self._lock, self._pins.reading() as hold:
+                request.cancellation.check()  # it may have waited long for its turn
                 chain, context = self._retrieve(request, search_text, top_n, hold, current, clock)
             yield PassagesFound(chain.with_timings(clock.seconds))
             if not request.with_answer:
@@ -167,6 +173,14 @@ class QueryEngine:
             with clock.stage("answer"):
                 answer = yield from self._answer(context)
             yield Answered(chain.model_copy(update={"answer": answer}).with_timings(clock.seconds))
+
+    @contextmanager
+    def reading(self) -> Iterator[tuple[VectorStore, str]]:
+        """A block in which the store and the name of its collection that answers now may be read."""
+        with self._lock, self._pins.reading() as hold:
+            snapshot = self._ledger.read()
+            hold(snapshot)
+            yield self._store, collection_name(snapshot.generation)
 
     def _retrieve(
         self,
@@ -211,6 +225,7 @@ class QueryEngine:
             search_text,
             WeightedTokens(query.tokens, query.token_idf),
             lambda text: parts.tokens_of(text, snapshot.chunk_count, frequencies),
+            request.cancellation,
         )
         context = [
             ContextPassage(rank, passage.best, passage.score.relevance, tokens[passage.best.chunk_id])

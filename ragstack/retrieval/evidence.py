@@ -23,4 +23,4 @@ def open_evidence(state_dir: Path) -> Iterator[Evidence]:
         stack.callback(archive.close)
         ledger = SnapshotReader(state_dir)
         stack.callback(ledger.close)
-        yield Evidence(archive, ledger.source_path, ledger.known_version)
+        yield Evidence(archive, ledger.source_path, ledger.known_version, uri_of=ledger.source_uri)

@@ -54,7 +54,7 @@ class GenerationParts:
 
         ``lent`` is an embedder of ``config.embedder``, taken where that is the model.
         """
-        indexed = _as_indexed(config, snapshot)
+        indexed = as_indexed(config, snapshot)
         is_lent = lent is not None and indexed.embedder == config.embedder
         embedder = lent if lent is not None and is_lent else build_embedder(indexed.embedder)
         tokens = None
@@ -112,13 +112,19 @@ class GenerationParts:
 
     def _weighted(self, tokens: TokenVectors, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
         counts = frequencies(TOKENS, tokens.token_ids.tolist())
-        idf: Float32Array = np.log1p((chunk_count - counts + 0.5) / (counts + 0.5)).astype(np.float32)
+        idf = token_idf(counts, chunk_count)
         if self.token_vectors is not None:
             tokens = TokenVectors(self.token_vectors.project(tokens.vectors), tokens.token_ids, tokens.byte_spans)
         return WeightedTokens(tokens, idf)
 
 
-def _as_indexed(config: PipelineConfig, snapshot: Snapshot) -> PipelineConfig:
+def token_idf(counts: Float32Array, chunk_count: int) -> Float32Array:
+    """How telling tokens are that occur in ``counts`` of the chunks: ``ln(1 + (N - n + 0.5) / (n + 0.5))``."""
+    idf: Float32Array = np.log1p((chunk_count - counts + 0.5) / (counts + 0.5)).astype(np.float32)
+    return idf
+
+
+def as_indexed(config: PipelineConfig, snapshot: Snapshot) -> PipelineConfig:
     """The config with the blocks that the index was built with; the reranker's too where its kind differs."""
     indexed = PipelineConfig.model_validate({"version": 1, **snapshot.config["config"]})
     update: dict[str, Any] = {name: getattr(indexed, name) for name in _BLOCKS_OF_THE_INDEX}

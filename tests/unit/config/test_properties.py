@@ -119,9 +119,13 @@ def test_any_tree_gives_a_config_or_a_config_error(tree: dict[str, Any], flow: b
         assert again.config == found.config or "**********" in to_yaml(found)
 
 
+STRINGS = ("model", "revision", "path", "state_dir", "host", "upload_dir", "label")
+"""Keys that take any text."""
+
+
 @given(st.sampled_from(sorted(leaves(DEFAULTS))), st.sampled_from([{"a": {"b": 1}}, [[1]], "\u00e9\u00e9"]))
 def test_a_wrong_type_at_any_path_is_reported_there_and_nowhere_else(path: tuple[str, ...], wrong: Any) -> None:
-    fits_a_string = isinstance(wrong, str) and path[-1] in ("model", "revision", "path", "state_dir")
+    fits_a_string = isinstance(wrong, str) and path[-1] in STRINGS
     if fits_a_string or path[-1] == "filter":
         return
     text = yaml.safe_dump(set_at(path, wrong), sort_keys=False, allow_unicode=True)
