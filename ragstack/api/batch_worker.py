@@ -17,7 +17,16 @@ import numpy as np
 from ragstack.api.admission import Throughput
 from ragstack.api.batching import Batch, BatchQueue, Lane, Slice
 from ragstack.api.model_errors import ModelRequestError
-from ragstack.embedding.base import Embedder, Embeddings, InputType, Output, PendingEmbeddings, submit
+from ragstack.embedding.base import (
+    BudgetedEmbedder,
+    Embedder,
+    Embeddings,
+    InputType,
+    Output,
+    PendingEmbeddings,
+    PipelinedEmbedder,
+    submit,
+)
 from ragstack.embedding.threads import usable_cores
 from ragstack.errors import EmbeddingError, RagstackError
 from ragstack.types import Float32Array, TokenVectors
@@ -216,8 +225,9 @@ class EmbeddingWorker:
             if slices:
                 embedder = embedder or self._load()
                 under_way.append(self._begin(embedder, slices))
-            # One batch is prepared while another is run; with nothing to prepare, the oldest is waited for.
-            if under_way and (len(under_way) > _BATCHES_AHEAD or not slices):
+            # One batch is prepared while another is run; with nothing to prepare, the oldest is waited for. What was
+            # run already is not kept from its clients.
+            while under_way and (len(under_way) > _BATCHES_AHEAD or not slices or under_way[-1].is_done):
                 self._settle(under_way.popleft())
 
     def _load(self) -> Embedder | None:
@@ -324,6 +334,15 @@ class _UnderWay:
     pending: PendingEmbeddings | None
     error: Exception | None
     started: float
+
+    @property
+    def is_done(self) -> bool:
+        """True when nothing runs any more: only an embedder that makes several batches of these texts works ahead."""
+        tokens = sum(request.counts[i] for request, part in self.slices for i in part.positions)
+        embedder = self.embedder
+        if self.pending is None or not isinstance(embedder, PipelinedEmbedder):
+            return True
+        return not (isinstance(embedder, BudgetedEmbedder) and tokens > embedder.max_batch_tokens)
 
 
 def _complete(embeddings: Embeddings, slices: list[tuple[_Request, Slice]]) -> Embeddings:

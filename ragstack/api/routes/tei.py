@@ -29,7 +29,7 @@ from ragstack.version import __version__
 
 _FAULTS: dict[int | str, dict[str, Any]] = {
     400: {"model": TeiErrorBody, "description": "There is no text."},
-    401: {"model": TeiErrorBody, "description": "No API key, or one that is not known."},
+    401: {"model": ErrorBody, "description": "No API key, or one that is not known."},
     403: {"model": TeiErrorBody, "description": "The key has not the scope `query`."},
     408: {"model": ErrorBody, "description": "The body paused for too long."},
     413: {"model": TeiErrorBody | ErrorBody, "description": "Too many texts, a text or a body that is too long."},
