@@ -19,6 +19,7 @@
     │   ├── CollectionError            missing, or of another dimension or metric
     │   └── CapabilityError            the store can't do what was asked
     ├── GenerationError                the language model cannot be reached, is slow or gave an error
+    ├── RemoteError                    a ragstack server cannot be reached, or says what has no class here
     ├── CitationError                  a citation or chain that does not hold
     └── InterruptedRunError            stopped by the user at a consistent point; exit status 130
 
@@ -169,6 +170,18 @@ class CapabilityError(StoreError):
 
 class GenerationError(RagstackError):
     """A language model could not be asked: not reachable, too slow, or it answered with an error."""
+
+
+class RemoteError(RagstackError):
+    """A ragstack server could not be reached, or answered with an error that has no class in this family.
+
+    ``status`` is that of the answer, 0 without one; ``request_id`` is the server's name for the request.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", status: int = 0, request_id: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.request_id = request_id
 
 
 class CitationError(RagstackError):

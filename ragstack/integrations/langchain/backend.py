@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from ragstack.citations.chain import Chain
 from ragstack.embedding.base import InputType
 from ragstack.types import Float32Array
+
+Truncate: TypeAlias = Literal["NONE", "START", "END"]
+"""What is cut off a text that is longer than the model reads: nothing (an error), its start, its end."""
 
 
 @dataclass(frozen=True)
 class Retrieved:
     """The chain of one retrieval. ``statuses`` says of each passage, in rank order, what checking it found.
 
-    They are those of :mod:`ragstack.citations.verify`; without a check there are none.
+    They are those of :mod:`ragstack.citations.verify`; a server tells none.
     """
 
     chain: Chain
@@ -36,11 +39,9 @@ class Backend(Protocol):
     ``filter`` is in its JSON form. Raises errors of the family. ``rank`` gives every text once, best first.
     """
 
-    def retrieve(self, text: str, filter: Mapping[str, Any] | None, top_n: int | None, verify: bool) -> Retrieved: ...
+    def retrieve(self, text: str, filter: Mapping[str, Any] | None, top_n: int | None) -> Retrieved: ...
 
-    async def aretrieve(
-        self, text: str, filter: Mapping[str, Any] | None, top_n: int | None, verify: bool
-    ) -> Retrieved: ...
+    async def aretrieve(self, text: str, filter: Mapping[str, Any] | None, top_n: int | None) -> Retrieved: ...
 
     def embed(self, texts: Sequence[str], input_type: InputType) -> Float32Array: ...
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model
 from typing_extensions import Self
 
 from ragstack.errors import InputError
-from ragstack.integrations.langchain.backend import Backend
+from ragstack.integrations.langchain.backend import Backend, Truncate
 from ragstack.integrations.langchain.local import LocalPipeline
 
 
@@ -52,11 +52,20 @@ class Connection(BaseModel):
         """Choose what answers; nothing is opened yet."""
         super().model_post_init(context)
         if self.url is None:
-            self._backend = LocalPipeline(self.pipeline)
+            self._backend = LocalPipeline(self.pipeline, self._truncation())
         else:
             from ragstack.integrations.langchain.remote import RemotePipeline  # noqa: PLC0415 - needs httpx
 
-            self._backend = RemotePipeline(self.url, self.api_key, self.timeout_s, self.max_retries)
+            self._backend = RemotePipeline(
+                self.url, self.api_key, self.timeout_s, self.max_retries, self._model(), self._truncation()
+            )
+
+    def _model(self) -> str | None:
+        """The name under which the server's model is asked for."""
+        return None
+
+    def _truncation(self) -> Truncate:
+        return "NONE"
 
     def close(self) -> None:
         """Release what this object opened itself. Idempotent."""
@@ -67,3 +76,28 @@ class Connection(BaseModel):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class ModelConnection(Connection):
+    """A connection whose texts a model reads."""
+
+    model: str | None = None
+    """The server's model, by one of its names; None: the one it has. A local pipeline's config says which it is."""
+
+    truncate: Truncate = "NONE"
+    """What is cut off a text that is longer than the model reads; ``NONE``: such a text is an error."""
+
+    @model_validator(mode="after")
+    def _model_is_the_servers(self) -> Self:
+        if self.model is not None and self.url is None:
+            raise InputError(
+                "model names a server's model; a local pipeline has the one of its config.",
+                hint="Pass pipeline={'embedder': {'model': ...}}.",
+            )
+        return self
+
+    def _model(self) -> str | None:
+        return self.model
+
+    def _truncation(self) -> Truncate:
+        return self.truncate

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from langchain_core.embeddings import Embeddings
 
-from ragstack.integrations.langchain.connection import Connection
+from ragstack.integrations.langchain.connection import ModelConnection
 
 
-class RagstackEmbeddings(Connection, Embeddings):
+class RagstackEmbeddings(ModelConnection, Embeddings):
     """The vectors of the pipeline's embedding model, each of length 1.
 
     Queries are embedded as queries and documents as passages: models that tell the two apart need it. A text longer
-    than the model reads raises EmbeddingError, for nothing is cut silently.
+    than the model reads raises EmbeddingError (over a server, what it says), unless ``truncate`` says what to cut.
 
         RagstackEmbeddings(pipeline={"embedder": {"model": "all-MiniLM-L6-v2"}}).embed_query("How long?")
     """

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ragstack.embedding.base import InputType
-from ragstack.integrations.langchain.backend import Ranked, Retrieved
+from ragstack.integrations.langchain.backend import Ranked, Retrieved, Truncate
+from ragstack.integrations.langchain.texts import cut_text
 from ragstack.types import Float32Array
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ class LocalPipeline:
     A pipeline that was given stays open; one that was opened here is closed with this. Async calls run in threads.
     """
 
-    def __init__(self, given: AnyPipeline) -> None:
+    def __init__(self, given: AnyPipeline, truncate: Truncate = "NONE") -> None:
         self._given = given
+        self._truncate = truncate
         self._opening = threading.Lock()
         self._opened: Pipeline | None = None
 
@@ -42,43 +44,40 @@ class LocalPipeline:
                 self._opened = open_pipeline(self._given)
             return self._opened
 
-    def retrieve(self, text: str, filter: Mapping[str, Any] | None, top_n: int | None, verify: bool) -> Retrieved:
-        """See :class:`Backend`."""
+    def retrieve(self, text: str, filter: Mapping[str, Any] | None, top_n: int | None) -> Retrieved:
+        """See :class:`ragstack.integrations.langchain.backend.Backend`; each passage is checked against its source."""
         result = self.pipeline.query(text, filter=filter, top_n=top_n, with_answer=False)
-        if not verify:
-            return Retrieved(result.chain)
         statuses = {finding.where: finding.status for finding in self.pipeline.verify(result.chain)}
-        return Retrieved(result.chain, tuple(statuses[f"passage {p.rank}"] for p in result.passages))
+        return Retrieved(result.chain, tuple(statuses[f"passage {passage.rank}"] for passage in result.passages))
 
-    async def aretrieve(
-        self, text: str, filter: Mapping[str, Any] | None, top_n: int | None, verify: bool
-    ) -> Retrieved:
-        """See :class:`Backend`."""
-        return await asyncio.to_thread(self.retrieve, text, filter, top_n, verify)
+    async def aretrieve(self, text: str, filter: Mapping[str, Any] | None, top_n: int | None) -> Retrieved:
+        """See :meth:`retrieve`."""
+        return await asyncio.to_thread(self.retrieve, text, filter, top_n)
 
     def embed(self, texts: Sequence[str], input_type: InputType) -> Float32Array:
-        """See :class:`Backend`."""
-        dense = self.pipeline.embedder.embed(texts, input_type, ("dense",)).dense
+        """See :class:`ragstack.integrations.langchain.backend.Backend`."""
+        embedder = self.pipeline.embedder
+        dense = embedder.embed([cut_text(embedder, text, self._truncate) for text in texts], input_type).dense
         if dense is None:
             raise ValueError("the embedder did not return what it was asked for")
         return dense
 
     async def aembed(self, texts: Sequence[str], input_type: InputType) -> Float32Array:
-        """See :class:`Backend`."""
+        """See :class:`ragstack.integrations.langchain.backend.Backend`."""
         return await asyncio.to_thread(self.embed, texts, input_type)
 
     def rank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
-        """See :class:`Backend`."""
-        from ragstack.integrations.langchain.ranking import rank_texts  # noqa: PLC0415
+        """See :class:`ragstack.integrations.langchain.backend.Backend`."""
+        from ragstack.integrations.langchain.ranking import rank_texts  # noqa: PLC0415 - heavy, as above
 
-        return rank_texts(self.pipeline, query, texts)
+        return rank_texts(self.pipeline, query, texts, self._truncate)
 
     async def arank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
-        """See :class:`Backend`."""
+        """See :class:`ragstack.integrations.langchain.backend.Backend`."""
         return await asyncio.to_thread(self.rank, query, texts)
 
     def close(self) -> None:
-        """See :class:`Backend`."""
+        """See :class:`ragstack.integrations.langchain.backend.Backend`."""
         with self._opening:
             if self._opened is not None:
                 self._opened.close()

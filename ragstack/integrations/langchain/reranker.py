@@ -9,10 +9,10 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import Field
 
 from ragstack.integrations.langchain.backend import Ranked
-from ragstack.integrations.langchain.connection import Connection
+from ragstack.integrations.langchain.connection import ModelConnection
 
 
-class RagstackReranker(Connection, BaseDocumentCompressor):
+class RagstackReranker(ModelConnection, BaseDocumentCompressor):
     """Orders documents by how well they answer the question, and keeps the best.
 
     It is the reranker of the pipeline's config, over any texts; what it says is ``relevance_score`` in the metadata

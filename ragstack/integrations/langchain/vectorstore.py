@@ -170,14 +170,14 @@ class RagstackVectorStore(VectorStore):
         found = await self.asimilarity_search_with_score(query, k, filter=filter, **kwargs)
         return [document for document, _ in found]
 
-    def similarity_search_with_score(  # type: ignore[override] - the base takes anything
+    def similarity_search_with_score(
         self, query: str, k: int = 4, *, filter: FilterLike | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """The ``k`` documents most like ``query`` with their cosines, best first."""
         _refuse(kwargs)
         return self.similarity_search_with_score_by_vector(self.embeddings.embed_query(query), k, filter=filter)
 
-    async def asimilarity_search_with_score(  # type: ignore[override] - the base takes anything
+    async def asimilarity_search_with_score(
         self, query: str, k: int = 4, *, filter: FilterLike | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """:meth:`similarity_search_with_score` for callers that must not block."""
