@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
@@ -51,6 +52,7 @@ class Client:
         self._settings = ServerSettings.checked(url, api_key, timeout_s, max_retries)
         self._operations = Operations(self._settings.address, max_retries)
         self._http = httpx.Client(timeout=self._settings.timeout, headers=self._settings.headers)
+        weakref.finalize(self, self._http.close)  # a client that is dropped leaves no open sockets
 
     def query(
         self,

@@ -9,6 +9,7 @@ import pytest
 
 import ragstack
 from tests.integration.harness import SMALL_CONFIG
+from tests.servers.rest import serving
 
 DOCUMENTS = {
     "pump.md": (
@@ -17,7 +18,7 @@ DOCUMENTS = {
     ),
     "valve.md": "---\nyear: 2024\n---\n\n# Valves\n\nThe valve of the pump is replaced after 300 hours of service.\n",
     "log.txt": "The log of pump and valve is kept in room 12, behind the compressor of line seven.\n",
-    "latin1.txt": "Die Prüfung der Pumpe (pump) dauert zwölf Stunden.\n",
+    "bom.txt": "Die Prüfung der Pumpe (pump) dauert zwölf Stunden.\n",
 }
 CONFIG = {
     **SMALL_CONFIG,
@@ -41,11 +42,11 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of documents, one of them not in UTF-8."""
+    """A folder of documents, one of them with a byte-order mark."""
     folder = tmp_path_factory.mktemp("langchain") / "corpus"
     folder.mkdir()
     for name, text in DOCUMENTS.items():
-        (folder / name).write_bytes(text.encode("latin-1" if name.startswith("latin1") else "utf-8"))
+        (folder / name).write_bytes(text.encode("utf-8-sig" if name == "bom.txt" else "utf-8"))
     return folder
 
 
@@ -55,3 +56,12 @@ def pipeline(corpus: Path) -> Iterator[ragstack.Pipeline]:
     with ragstack.open(CONFIG, state_dir=corpus.parent / "state") as opened:
         opened.index(corpus)
         yield opened
+
+
+@pytest.fixture(scope="session")
+def url(corpus: Path) -> Iterator[str]:
+    """Where the same documents are served."""
+    served = ragstack.open(CONFIG, state_dir=corpus.parent / "served")
+    served.index(corpus)
+    with serving(served) as address:
+        yield address

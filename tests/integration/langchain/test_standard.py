@@ -17,8 +17,8 @@ pytestmark = pytest.mark.anyio  # the suites' async tests carry no mark of their
 
 class TestLocalRetriever(RetrieversIntegrationTests):
     @pytest.fixture(autouse=True)
-    def _pipeline(self, pipeline: ragstack.Pipeline) -> None:
-        self.pipeline = pipeline
+    def _params(self, pipeline: ragstack.Pipeline) -> None:
+        self.params: dict[str, Any] = {"pipeline": pipeline}
 
     @property
     def retriever_constructor(self) -> type[RagstackRetriever]:
@@ -26,11 +26,17 @@ class TestLocalRetriever(RetrieversIntegrationTests):
 
     @property
     def retriever_constructor_params(self) -> dict[str, Any]:
-        return {"pipeline": self.pipeline}
+        return self.params
 
     @property
     def retriever_query_example(self) -> str:
         return "How many bar does the pump run at?"
+
+
+class TestRemoteRetriever(TestLocalRetriever):
+    @pytest.fixture(autouse=True)
+    def _params(self, url: str) -> None:
+        self.params = {"url": url}
 
 
 class TestLocalEmbeddingsUnit(EmbeddingsUnitTests):
@@ -51,3 +57,17 @@ class TestLocalEmbeddings(EmbeddingsIntegrationTests):
     @property
     def embedding_model_params(self) -> dict[str, Any]:
         return {"pipeline": CONFIG}
+
+
+class TestRemoteEmbeddings(EmbeddingsIntegrationTests):
+    @pytest.fixture(autouse=True)
+    def _params(self, url: str) -> None:
+        self.params = {"url": url}
+
+    @property
+    def embeddings_class(self) -> type[RagstackEmbeddings]:
+        return RagstackEmbeddings
+
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        return self.params
