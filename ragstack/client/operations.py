@@ -18,7 +18,6 @@ from ragstack.client.replies import (
     read_chain,
     read_citation,
     read_embeddings,
-    read_model,
     read_rankings,
 )
 from ragstack.embedding.base import InputType
@@ -40,7 +39,6 @@ class Operations:
     def __init__(self, address: str, max_retries: int) -> None:
         self._address = address
         self._max_retries = max_retries
-        self._models: dict[str, str] = {}
 
     def query(
         self, text: str, filter: FilterLike | None, top_n: int | None, history: Sequence[Turn]
@@ -68,13 +66,10 @@ class Operations:
         """See :meth:`ragstack.client.Client.embed`."""
         if not texts:
             raise InputError("there are no texts to embed.", hint="Pass one text or more.")
-        name = model or (yield from self._model("embedder"))
         rows = []
         for part in _batches(texts):
-            body = {
-                "input": part, "model": name, "input_type": input_type, "truncate": truncate,
-                "encoding_format": "base64",
-            }  # fmt: skip
+            body = {"input": part, "input_type": input_type, "truncate": truncate, "encoding_format": "base64"}
+            body |= {} if model is None else {"model": model}
             reply = yield from self._exchange(Call("POST", "/v1/embeddings", body))
             rows.append(read_embeddings(reply, len(part), self._address))
         return np.concatenate(rows)
@@ -83,9 +78,9 @@ class Operations:
         """See :meth:`ragstack.client.Client.rank`."""
         if not passages:
             raise InputError("there are no passages to rank.", hint="Pass one passage or more.")
-        name = model or (yield from self._model("reranker"))
         texts = [{"text": text} for text in passages]
-        body = {"model": name, "query": {"text": query}, "passages": texts, "truncate": truncate}
+        body: dict[str, Any] = {"query": {"text": query}, "passages": texts, "truncate": truncate}
+        body |= {} if model is None else {"model": model}
         reply = yield from self._exchange(Call("POST", "/v1/ranking", body))
         return read_rankings(reply, len(passages), self._address)
 
@@ -115,12 +110,6 @@ class Operations:
                 status, detail = "unverifiable", error.message
             findings.append(Finding(f"citation {number}", status, detail))
         return findings
-
-    def _model(self, role: str) -> Exchange[str]:
-        if role not in self._models:
-            reply = yield from self._exchange(Call("GET", "/v1/models"))
-            self._models[role] = read_model(reply, role, self._address)
-        return self._models[role]
 
     def _exchange(self, call: Call) -> Exchange[bytes]:
         reply = yield from exchange(call, self._address, self._max_retries)

@@ -97,15 +97,6 @@ class _Rankings(_Read):
     rankings: list[_Ranking]
 
 
-class _Model(_Read):
-    id: str
-    role: str = ""
-
-
-class _Models(_Read):
-    data: list[_Model]
-
-
 def read_chain(body: bytes, address: str) -> Chain:
     """The chain in an answer. Raises RemoteError for anything else."""
     return _read(Chain, body, address)
@@ -132,18 +123,6 @@ def read_rankings(body: bytes, count: int, address: str) -> list[Ranking]:
     rankings = _read(_Rankings, body, address).rankings
     _require_each_once([item.index for item in rankings], count, address)
     return [Ranking(item.index, item.logit) for item in rankings]
-
-
-def read_model(body: bytes, role: str, address: str) -> str:
-    """The id of the model that plays ``role``. Raises RemoteError where none does."""
-    models = _read(_Models, body, address).data
-    found = next((model.id for model in models if model.role == role), None)
-    if found is None:
-        raise RemoteError(
-            f"{address} names no {role} among its models.",
-            hint=f"Pass model=; it has: {', '.join(model.id for model in models) or 'none'}.",
-        )
-    return found
 
 
 def read_event(event: ServerEvent, address: str) -> QueryEvent | None:

@@ -109,7 +109,7 @@ class Client:
     def rank(
         self, query: str, passages: Sequence[str], *, model: str | None = None, truncate: str = "NONE"
     ) -> list[Ranking]:
-        """Each passage once, ordered by the server's reranker, best first."""
+        """Each passage once, ordered by the server's reranker, best first. ``truncate``: ``NONE`` or ``END``."""
         return self._carry_out(self._operations.rank(query, passages, model, truncate))
 
     def citation(self, citation_id: str) -> OpenedCitation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
@@ -19,6 +20,9 @@ class RagstackReranker(ModelConnection, BaseDocumentCompressor):
     of the documents returned (larger is better), which are copies. Documents come from anywhere: another retriever,
     or several.
     """
+
+    truncate: Literal["NONE", "END"] = "NONE"
+    """What is cut off a text that is longer than the model reads; ``NONE``: such a text is an error."""
 
     top_n: int | None = Field(default=None, ge=1)
     """Documents kept at most; None keeps all, in the new order."""

@@ -99,7 +99,9 @@ def _shown(documents: list[Document]) -> list[tuple[str | None, str, str]]:
     return [(document.id, document.page_content, document.metadata["citation_id"]) for document in documents]
 
 
-def test_a_loop_is_not_blocked_by_a_local_pipeline(pipeline: ragstack.Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loop_is_not_blocked_by_a_local_pipeline(
+    pipeline: ragstack.Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     entered, leave = threading.Event(), threading.Event()
     query = pipeline.query
 

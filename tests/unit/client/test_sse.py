@@ -33,7 +33,7 @@ def test_events_survive_any_cut_and_any_line_end(events: list[tuple[str, str]], 
 
 
 def test_a_cut_inside_every_character_and_line_end_changes_nothing() -> None:
-    data = "\ufeffevent: sentence\r\ndata: {\"delta\": \"für 水\"}\r\ndata:second\r\n\r\nid: 7\r\ndata\r\n\r\n".encode()
+    data = '\ufeffevent: sentence\r\ndata: {"delta": "für 水"}\r\ndata:second\r\n\r\nid: 7\r\ndata\r\n\r\n'.encode()
     expected = [ServerEvent("sentence", '{"delta": "für 水"}\nsecond'), ServerEvent("message", "")]
     assert parsed([data]) == expected
     for place in range(len(data)):
