@@ -82,7 +82,7 @@ def test_a_model_is_named_for_servers_only(url: str) -> None:
 def test_documents_come_best_first_with_their_scores(reranker: RagstackReranker) -> None:
     documents = [Document(text, metadata={"n": n}, id=f"d{n}") for n, text in enumerate(TEXTS)]
     found = reranker.compress_documents(documents, "How many bar does the pump run at?")
-    assert [document.id for document in found][0] == "d1"
+    assert next(document.id for document in found) == "d1"
     assert {document.id for document in found} == {"d0", "d1", "d2", "d3"}
     scores = [document.metadata["relevance_score"] for document in found]
     assert scores == sorted(scores, reverse=True)
