@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class RagstackError(Exception):
@@ -49,6 +49,16 @@ class RagstackError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".rstrip() if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled whole, whatever the constructor of its class takes: errors leave worker processes so."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[RagstackError], args: tuple[Any, ...], state: dict[str, Any]) -> RagstackError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class UserError(RagstackError):
