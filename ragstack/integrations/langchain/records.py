@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.documents import Document
 
 from ragstack.adapters.base import Payload, Record, empty_sparse
+from ragstack.adapters.checks import payload_text
 from ragstack.errors import IndexFormatError, InputError
 from ragstack.filters import FieldType, typed_values
 from ragstack.types import Float32Array
@@ -39,34 +41,46 @@ def record_id(id_: str) -> str:
     return str(uuid.uuid5(_ID_NAMESPACE, id_))
 
 
-def records_of(
+@dataclass(frozen=True)
+class Entry:
+    """A document that was checked and has its id, but no vector yet."""
+
+    id: str
+    text: str
+    payload: Payload
+
+    def record(self, vector: Float32Array) -> Record:
+        """What is stored."""
+        return Record(record_id(self.id), vector, empty_sparse(), self.payload)
+
+
+def entries_of(
     texts: Sequence[str],
     metadatas: Sequence[Mapping[str, Any]] | None,
     ids: Sequence[str | None] | None,
-    vectors: Sequence[Float32Array],
     fields: Mapping[str, FieldType],
-) -> tuple[list[Record], list[str]]:
-    """A record a text, and the ids: those given, and new UUIDs where there are none.
+) -> list[Entry]:
+    """An entry a text; those without an id get a new UUID.
 
-    Raises InputError for lists of other lengths, metadata that JSON would change and values of a declared field that
-    are not of its type.
+    Raises InputError for lists of other lengths, an empty id, metadata that JSON would change and values of a declared
+    field that are not of its type.
     """
     for name, values in (("metadatas", metadatas), ("ids", ids)):
         if values is not None and len(values) != len(texts):
             raise InputError(f"there are {len(texts)} texts and {len(values)} {name}.", hint=f"Pass as many {name}.")
-    if len(vectors) != len(texts):
-        raise InputError(f"the embeddings gave {len(vectors)} vectors for {len(texts)} texts.")
-    used = [str(uuid.uuid4()) if id_ is None else id_ for id_ in (ids or [None] * len(texts))]
-    records = []
-    for index, (id_, text, vector) in enumerate(zip(used, texts, vectors, strict=True)):
+    entries = []
+    for index, text in enumerate(texts):
+        given = ids[index] if ids else None
+        id_ = str(uuid.uuid4()) if given is None else given
         metadata = dict(metadatas[index] or {}) if metadatas else {}
         _check_json(metadata, f"metadata of document {id_!r}")
         declared = {name: metadata[name] for name in fields if metadata.get(name) is not None}
         for name, value in declared.items():
             typed_values(name, fields[name], value)
         payload = {**declared, ID: id_, TEXT: text, METADATA: metadata}
-        records.append(Record(record_id(id_), vector, empty_sparse(), payload))
-    return records, used
+        payload_text(payload, record_id(id_))
+        entries.append(Entry(id_, text, payload))
+    return entries
 
 
 def document_of(payload: Payload) -> Document:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,15 @@ from typing_extensions import Self
 
 from ragstack.adapters.base import CollectionSpec, Hit, SearchParams
 from ragstack.adapters.base import VectorStore as RecordStore
-from ragstack.errors import InputError
-from ragstack.filters import Filter, bind_filter
+from ragstack.errors import EmbeddingError, InputError
+from ragstack.filters import And, Filter, bind_filter
 from ragstack.integrations.langchain.local import AnyPipeline, LocalPipeline
 from ragstack.integrations.langchain.mmr import max_marginal_relevance
-from ragstack.integrations.langchain.records import check_fields, document_of, record_id, records_of
+from ragstack.integrations.langchain.records import Entry, check_fields, document_of, entries_of, record_id
 from ragstack.integrations.langchain.retriever import FilterLike, parsed_filter
 from ragstack.types import Float32Array
+
+_BATCH_SIZE = 512
 
 
 class RagstackVectorStore(VectorStore):
@@ -98,12 +100,18 @@ class RagstackVectorStore(VectorStore):
         metadatas: list[dict[str, Any]] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
+        batch_size: int = _BATCH_SIZE,
         **kwargs: Any,
     ) -> list[str]:
-        """Embed and store texts; returns their ids, new ones where none are given. An id that exists is replaced."""
+        """Embed and store texts, ``batch_size`` at a time; returns their ids, new ones where none are given.
+
+        An id that exists is replaced. Everything is checked before the first batch is written.
+        """
         _refuse(kwargs)
-        texts = list(texts)
-        return self._add(texts, metadatas, ids, self.embeddings.embed_documents(texts) if texts else [])
+        entries = entries_of(list(texts), metadatas, ids, self.fields)
+        for batch in _batches(entries, batch_size):
+            self._write(batch, self.embeddings.embed_documents([entry.text for entry in batch]))
+        return [entry.id for entry in entries]
 
     async def aadd_texts(
         self,
@@ -111,13 +119,16 @@ class RagstackVectorStore(VectorStore):
         metadatas: list[dict[str, Any]] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
+        batch_size: int = _BATCH_SIZE,
         **kwargs: Any,
     ) -> list[str]:
         """:meth:`add_texts` for callers that must not block."""
         _refuse(kwargs)
-        texts = list(texts)
-        vectors = await self.embeddings.aembed_documents(texts) if texts else []
-        return await asyncio.to_thread(self._add, texts, metadatas, ids, vectors)
+        entries = await asyncio.to_thread(lambda: entries_of(list(texts), metadatas, ids, self.fields))
+        for batch in _batches(entries, batch_size):
+            vectors = await self.embeddings.aembed_documents([entry.text for entry in batch])
+            await asyncio.to_thread(self._write, batch, vectors)
+        return [entry.id for entry in entries]
 
     def delete(
         self, ids: Sequence[str] | None = None, *, filter: FilterLike | None = None, **kwargs: Any
@@ -127,13 +138,11 @@ class RagstackVectorStore(VectorStore):
         if ids is not None and filter is not None:
             raise InputError("delete takes either ids or a filter.", hint="Pass one of the two.")
         narrowed = self._bound(filter)
-        if ids is None and narrowed is None:
-            self.store.drop(self._collection)
-            self._known = False
-        elif self._exists():
-            self.store.delete(
-                self._collection, ids=None if ids is None else [record_id(i) for i in ids], filter=narrowed
-            )
+        if self._exists():
+            if ids is not None:
+                self.store.delete(self._collection, ids=[record_id(i) for i in ids])
+            else:
+                self.store.delete(self._collection, filter=And(()) if narrowed is None else narrowed)
         return True
 
     async def adelete(
@@ -291,21 +300,14 @@ class RagstackVectorStore(VectorStore):
         assert self._local is not None, "the constructor asks for a pipeline where it is needed"
         return self._local
 
-    def _add(
-        self,
-        texts: Sequence[str],
-        metadatas: Sequence[Mapping[str, Any]] | None,
-        ids: Sequence[str | None] | None,
-        vectors: Sequence[Sequence[float]],
-    ) -> list[str]:
-        fields = self.fields
-        records, used = records_of(texts, metadatas, ids, [_vector(vector) for vector in vectors], fields)
-        if records:
-            if not self._known:
-                self.store.ensure_collection(CollectionSpec(self._collection, len(records[0].dense), fields))
-                self._known = True
-            self.store.upsert(self._collection, records)
-        return used
+    def _write(self, entries: Sequence[Entry], vectors: Sequence[Sequence[float]]) -> None:
+        if len(vectors) != len(entries):
+            raise EmbeddingError(f"the embeddings gave {len(vectors)} vectors for {len(entries)} texts.")
+        records = [entry.record(_vector(vector)) for entry, vector in zip(entries, vectors, strict=True)]
+        if not self._known:
+            self.store.ensure_collection(CollectionSpec(self._collection, len(records[0].dense), self.fields))
+            self._known = True
+        self.store.upsert(self._collection, records)
 
     def _nearest(self, embedding: Sequence[float], k: int, filter: FilterLike | None) -> list[Hit]:
         if k < 1:
@@ -326,6 +328,13 @@ class RagstackVectorStore(VectorStore):
     def _bound(self, filter: FilterLike | None) -> Filter | None:
         parsed = parsed_filter(filter)
         return None if parsed is None else bind_filter(parsed, self.fields)
+
+
+def _batches(entries: Sequence[Entry], batch_size: int) -> Iterator[Sequence[Entry]]:
+    if batch_size < 1:
+        raise InputError(f"batch_size must be 1 or more; got {batch_size}.")
+    for start in range(0, len(entries), batch_size):
+        yield entries[start : start + batch_size]
 
 
 def _vector(values: Sequence[float]) -> Float32Array:

@@ -42,4 +42,4 @@ class TestVectorStore(VectorStoreIntegrationTests):
     def vectorstore(self, opened: ragstack.Pipeline) -> Iterator[RagstackVectorStore]:
         store = RagstackVectorStore(self.get_embeddings(), pipeline=opened)
         yield store
-        store.delete(filter={"and": []})  # everything; making the collection anew would take half a second a test
+        store.delete()
