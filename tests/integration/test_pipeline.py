@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 import ragstack
-from ragstack.citations.chain import Chain
+from ragstack.citations.chain import AnswerError, Chain
 from ragstack.errors import ConfigError, FilterError, IndexNotFoundError, InputError, StoreUnavailableError
 from ragstack.generation.base import AnswerEnd, AnswerStream, ContextPassage, Question, Turn
 from ragstack.retrieval.events import Answered, PassagesFound, QueryEvent, SentenceWritten
+from ragstack.retrieval.result import QueryResult
 from tests.integration.harness import SMALL_CONFIG
 
 PUMP = "The pump of line seven runs at 40 bar. It is checked every Monday by the night shift.\n"
@@ -341,6 +342,24 @@ def test_a_notebook_shows_the_answer_and_marks_the_quotes(pipeline: ragstack.Pip
     for citation in result.citations:
         assert citation.place.text in marked
     assert "<b>valve</b>" in marked, "text of the corpus is text, not markup"
+    assert "300 hours" in repr(result)
+    assert len(repr(result)) < 400
+
+
+def test_a_notebook_shows_why_there_is_no_answer(pipeline: ragstack.Pipeline, corpus: Path) -> None:
+    pipeline.index(corpus)
+    chain = pipeline.query("pump").chain
+    assert chain.answer is not None
+    error = AnswerError(message="the <model> is down.", hint="Start it.")
+    down = chain.answer.model_copy(update={"text": "", "sentences": (), "citations": (), "error": error})
+    shown = QueryResult(chain.model_copy(update={"answer": down}))._repr_html_()
+    assert "There is no answer." in shown
+    assert "the &lt;model&gt; is down. Start it." in shown
+    assert "Nothing in the corpus" not in shown
+    assert "40 bar" in shown, "the passages are there all the same"
+    empty = chain.answer.model_copy(update={"text": "", "sentences": (), "citations": ()})
+    nothing = QueryResult(chain.model_copy(update={"answer": empty, "passages": ()}))._repr_html_()
+    assert "Nothing in the corpus answers this." in nothing
 
 
 class _Seen(HTMLParser):

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -28,10 +28,8 @@ def playing(answers: Sequence[Sequence[bytes | None]]) -> Iterator[tuple[str, li
 
         def accepted() -> socket.socket | None:
             while not over.is_set():
-                try:
+                with suppress(TimeoutError):
                     return listener.accept()[0]
-                except TimeoutError:
-                    continue
             return None
 
         def play() -> None:
