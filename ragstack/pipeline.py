@@ -16,7 +16,8 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from ragstack.retrieval.evidence import open_evidence
 from ragstack.retrieval.result import QueryResult
 
 _END = object()
+_FILES_KEPT = 4
 
 
 def open_pipeline(
@@ -268,7 +270,9 @@ class Pipeline:
         A finding for each place, more where links fail. Raises InputError for what is not a chain.
         """
         with open_evidence(self.state_dir) as evidence:
-            return verify_chain(_chain(chain), evidence)
+            # Passages often share a file, and each check reads the whole of it.
+            read = lru_cache(maxsize=_FILES_KEPT)(evidence.read)
+            return verify_chain(_chain(chain), replace(evidence, read=read))
 
     def close(self) -> None:
         """Release store, model and files. A run of the indexer ends first; answers under way break off. Idempotent."""

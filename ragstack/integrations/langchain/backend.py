@@ -18,7 +18,7 @@ Truncate: TypeAlias = Literal["NONE", "START", "END"]
 class Retrieved:
     """The chain of one retrieval. ``statuses`` says of each passage, in rank order, what checking it found.
 
-    They are those of :mod:`ragstack.citations.verify`; a server tells none.
+    They are those of :mod:`ragstack.citations.verify`; there are none without ``verify``, and none over a server.
     """
 
     chain: Chain
@@ -39,9 +39,11 @@ class Backend(Protocol):
     ``filter`` is in its JSON form. Raises errors of the family. ``rank`` gives every text once, best first.
     """
 
-    def retrieve(self, text: str, filter: Mapping[str, Any] | None, top_n: int | None) -> Retrieved: ...
+    def retrieve(self, text: str, filter: Mapping[str, Any] | None, top_n: int | None, verify: bool) -> Retrieved: ...
 
-    async def aretrieve(self, text: str, filter: Mapping[str, Any] | None, top_n: int | None) -> Retrieved: ...
+    async def aretrieve(
+        self, text: str, filter: Mapping[str, Any] | None, top_n: int | None, verify: bool
+    ) -> Retrieved: ...
 
     def embed(self, texts: Sequence[str], input_type: InputType) -> Float32Array: ...
 

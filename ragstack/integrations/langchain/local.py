@@ -44,15 +44,19 @@ class LocalPipeline:
                 self._opened = open_pipeline(self._given)
             return self._opened
 
-    def retrieve(self, text: str, filter: Mapping[str, Any] | None, top_n: int | None) -> Retrieved:
-        """See :class:`ragstack.integrations.langchain.backend.Backend`; each passage is checked against its source."""
+    def retrieve(self, text: str, filter: Mapping[str, Any] | None, top_n: int | None, verify: bool) -> Retrieved:
+        """See :class:`ragstack.integrations.langchain.backend.Backend`."""
         result = self.pipeline.query(text, filter=filter, top_n=top_n, with_answer=False)
+        if not verify:
+            return Retrieved(result.chain)
         statuses = {finding.where: finding.status for finding in self.pipeline.verify(result.chain)}
         return Retrieved(result.chain, tuple(statuses[f"passage {passage.rank}"] for passage in result.passages))
 
-    async def aretrieve(self, text: str, filter: Mapping[str, Any] | None, top_n: int | None) -> Retrieved:
+    async def aretrieve(
+        self, text: str, filter: Mapping[str, Any] | None, top_n: int | None, verify: bool
+    ) -> Retrieved:
         """See :meth:`retrieve`."""
-        return await asyncio.to_thread(self.retrieve, text, filter, top_n)
+        return await asyncio.to_thread(self.retrieve, text, filter, top_n, verify)
 
     def embed(self, texts: Sequence[str], input_type: InputType) -> Float32Array:
         """See :class:`ragstack.integrations.langchain.backend.Backend`."""

@@ -40,11 +40,13 @@ class RemotePipeline:
         self._leasing = threading.Lock()
         self._leases: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lease] = WeakKeyDictionary()
 
-    def retrieve(self, text: str, filter: Mapping[str, Any] | None, top_n: int | None) -> Retrieved:
+    def retrieve(self, text: str, filter: Mapping[str, Any] | None, top_n: int | None, verify: bool) -> Retrieved:
         """See :class:`ragstack.integrations.langchain.backend.Backend`; the server tells no statuses of passages."""
         return Retrieved(self._sync.retrieve(text, filter=filter, top_n=top_n).chain)
 
-    async def aretrieve(self, text: str, filter: Mapping[str, Any] | None, top_n: int | None) -> Retrieved:
+    async def aretrieve(
+        self, text: str, filter: Mapping[str, Any] | None, top_n: int | None, verify: bool
+    ) -> Retrieved:
         """See :meth:`retrieve`."""
         async with self._leased() as client:
             return Retrieved((await client.retrieve(text, filter=filter, top_n=top_n)).chain)

@@ -29,8 +29,8 @@ class RagstackRetriever(Connection, BaseRetriever):
     Metadata: ``source_id``, ``source_uri``, ``source_version`` (SHA-256 of the raw source), ``byte_start`` and
     ``byte_end`` (canonical text), ``source_ranges`` (raw source), ``line_start``, ``line_end``, ``heading_path``,
     ``citation_id``, ``chunk_ids``, ``rank``, ``score``, ``relevance`` and what else a
-    :class:`ragstack.citations.chain.Place` says. ``citation_status``: each passage of a local pipeline is checked
-    against its source (:mod:`ragstack.citations.verify`); None over a server, which tells none of passages.
+    :class:`ragstack.citations.chain.Place` says. ``citation_status``: with ``verify``, what checking the passage
+    against its source gave (:mod:`ragstack.citations.verify`); None over a server, which tells none of passages.
 
     Raises InputError for an empty or too long question and a ``k`` that is not between 1 and ``rerank_k``,
     FilterError, IndexNotFoundError and, from a server, what :class:`ragstack.Client` raises.
@@ -41,6 +41,9 @@ class RagstackRetriever(Connection, BaseRetriever):
 
     filter: FilterLike | None = None
     """A filter in ragstack's grammar (:mod:`ragstack.filters`), put on every question."""
+
+    verify: bool = True
+    """Check each passage of a local pipeline against its source: reads and hashes the files they are from."""
 
     @field_validator("filter", mode="before")
     @classmethod
@@ -55,7 +58,7 @@ class RagstackRetriever(Connection, BaseRetriever):
         k: int | None = None,
         filter: FilterLike | None = None,
     ) -> list[Document]:
-        found = self._backend.retrieve(query, self._narrowed(filter), self.k if k is None else k)
+        found = self._backend.retrieve(query, self._narrowed(filter), self.k if k is None else k, self.verify)
         return passage_documents(found.chain, found.statuses)
 
     async def _aget_relevant_documents(
@@ -67,7 +70,7 @@ class RagstackRetriever(Connection, BaseRetriever):
         filter: FilterLike | None = None,
     ) -> list[Document]:
         narrowed = self._narrowed(filter)
-        found = await self._backend.aretrieve(query, narrowed, self.k if k is None else k)
+        found = await self._backend.aretrieve(query, narrowed, self.k if k is None else k, self.verify)
         return passage_documents(found.chain, found.statuses)
 
     def _narrowed(self, filter: FilterLike | None) -> dict[str, Any] | None:

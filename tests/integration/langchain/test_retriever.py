@@ -56,8 +56,10 @@ def test_a_local_pipelines_passages_are_checked_against_their_sources(tmp_path: 
         pipeline.index(folder)
         (folder / "b.txt").write_text("The pump was built in Linz.\n")
         found = RagstackRetriever(pipeline=pipeline).invoke("pump")
+        unchecked = RagstackRetriever(pipeline=pipeline, verify=False).invoke("pump")
     statuses = {document.metadata["source_id"]: document.metadata["citation_status"] for document in found}
     assert statuses == {"corpus/a.txt": "verified", "corpus/b.txt": "source_changed"}
+    assert [document.metadata["citation_status"] for document in unchecked] == [None, None]
 
 
 def test_filters_of_retriever_and_call_both_hold(retriever: RagstackRetriever) -> None:
