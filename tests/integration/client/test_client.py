@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 import ragstack
+from ragstack.api.keys import KeyFile
 from ragstack.client.replies import CheckedSentence
 from ragstack.errors import FilterError, InputError, RemoteError
 from ragstack.generation.base import Turn
 from ragstack.retrieval.events import Answered, PassagesFound, QueryEvent
 from ragstack.testing.hashing_embedder import HashingEmbedder
+from tests.integration.client.conftest import CONFIG, FILES
+from tests.servers.rest import serving
 
 QUESTION = "After how many hours is the valve of the pump replaced?"
 
@@ -113,3 +116,23 @@ def test_mistakes_come_back_in_the_familys_classes(url: str, tmp_path: Path) -> 
         assert caught.value.request_id
     with pytest.raises(RemoteError, match="closed"):
         client.query("pump")
+
+
+def test_a_key_is_sent_and_its_filter_cannot_be_widened(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    for name, text in FILES.items():
+        (tmp_path / "corpus" / name).write_text(text)
+    pipeline = ragstack.open(CONFIG, state_dir=tmp_path / "state")
+    pipeline.index(tmp_path / "corpus")
+    valve = {"field": "source_id", "op": "eq", "value": "corpus/valve.txt"}
+    _, secret = KeyFile(tmp_path / "state").create("reader", scopes=["query"], filter=valve)
+    with serving(pipeline) as url:
+        with ragstack.Client(url, secret) as client:
+            everything = {"not": {"field": "source_id", "op": "eq", "value": "nothing"}}
+            assert {p.place.source_id for p in client.retrieve("pump", filter=everything).passages} == {
+                "corpus/valve.txt"
+            }
+        for key in (None, "wrong"):
+            with ragstack.Client(url, key) as stranger, pytest.raises(RemoteError, match="key") as caught:
+                stranger.query("pump")
+            assert caught.value.status == 401
