@@ -29,7 +29,7 @@ from ragstack.config.loader import LoadedConfig, load_config, parse_config
 from ragstack.config.models import PipelineConfig, RootConfig
 from ragstack.embedding.base import Embedder
 from ragstack.errors import InputError, StoreUnavailableError
-from ragstack.filters import And, Condition, Filter, Not, Or, parse_filter
+from ragstack.filters import Filter, as_filter
 from ragstack.generation.base import Turn
 from ragstack.indexer.erase import EraseReport, erase
 from ragstack.indexer.interruption import Interruption
@@ -54,7 +54,7 @@ def open_pipeline(
     """Open a pipeline: a YAML file, the same as a mapping, a parsed config, or None.
 
     None means ``./ragstack.yaml``, or the built-in default without one. ``state_dir`` replaces
-    ``indexer.state_dir``. Nothing is loaded or locked until it is used. Raises ConfigError.
+    ``indexer.state_dir``. Nothing is loaded or locked until it is used. Raises ConfigError, InputError.
     """
     loaded = _loaded(config)
     if state_dir is not None:
@@ -194,7 +194,7 @@ class Pipeline:
         ``filter`` in its JSON form or parsed; ``top_n`` passages are kept, the config's number without it.
         Raises what :meth:`ragstack.retrieval.engine.QueryEngine.stream` raises before the first event.
         """
-        request = QueryRequest(text, _filter(filter), top_n, with_answer, history)
+        request = QueryRequest(text, as_filter(filter), top_n, with_answer, history)
         return QueryResult(self.engine.query(request))
 
     async def aquery(
@@ -208,7 +208,7 @@ class Pipeline:
     ) -> QueryResult:
         """:meth:`query` in a thread, for callers that must not block. Cancelling it ends the query."""
         cancellation = Cancellation()
-        request = QueryRequest(text, _filter(filter), top_n, with_answer, history, cancellation)
+        request = QueryRequest(text, as_filter(filter), top_n, with_answer, history, cancellation)
         try:
             return QueryResult(await asyncio.to_thread(lambda: self.engine.query(request)))
         finally:
@@ -227,7 +227,7 @@ class Pipeline:
         Closing the iterator stops the answer. Raises what :meth:`query` raises, and StoreUnavailableError when the
         pipeline is closed meanwhile.
         """
-        with closing(self.engine.stream(QueryRequest(text, _filter(filter), top_n, True, history))) as events:
+        with closing(self.engine.stream(QueryRequest(text, as_filter(filter), top_n, True, history))) as events:
             yield from events
 
     async def astream(
@@ -240,7 +240,7 @@ class Pipeline:
     ) -> AsyncGenerator[QueryEvent, None]:
         """:meth:`stream` in threads, for callers that must not block. Cancelling or closing it ends the query."""
         cancellation = Cancellation()
-        request = QueryRequest(text, _filter(filter), top_n, True, history, cancellation)
+        request = QueryRequest(text, as_filter(filter), top_n, True, history, cancellation)
         # A cancelled await leaves its thread running, and a generator that runs cannot be closed.
         running = threading.Lock()
         events: Generator[QueryEvent, None, None] | None = None
@@ -315,13 +315,12 @@ def _loaded(config: str | os.PathLike[str] | Mapping[str, Any] | PipelineConfig 
         return LoadedConfig(config)
     if isinstance(config, Mapping):
         return parse_config(json.dumps({"version": 1, **config}).encode(), "config", os.environ)
+    if config is not None and not isinstance(config, (str, os.PathLike)):
+        raise InputError(
+            f"a pipeline is opened from a config; got {type(config).__name__}.",
+            hint="Pass a YAML file's path, a mapping, a PipelineConfig, or nothing.",
+        )
     return load_config(None if config is None else Path(config), os.environ)
-
-
-def _filter(filter: Filter | Mapping[str, Any] | None) -> Filter | None:
-    if filter is None or isinstance(filter, (Condition, And, Or, Not)):
-        return filter
-    return parse_filter(filter)
 
 
 def _chain(chain: QueryResult | Chain | Mapping[str, Any] | str | os.PathLike[str]) -> Chain:

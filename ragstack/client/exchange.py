@@ -12,12 +12,12 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from ragstack.client.replies import error_of
+from ragstack.client.replies import error_of, tells_of_an_error
 from ragstack.errors import IndexNotFoundError, RemoteError
 
 T = TypeVar("T")
 
-_OVERLOADED = (429, 502, 503, 504)
+_OVERLOADED, _OF_PROXIES = (429, 503), (502, 504)
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 30.0
 
@@ -72,9 +72,9 @@ Exchange: TypeAlias = Generator[Step, Outcome, T]
 def exchange(call: Call, address: str, max_retries: int) -> Exchange[Reply]:
     """Send ``call`` until it succeeds, at most ``1 + max_retries`` times. Every call of this package only reads.
 
-    Tried again: a server that cannot be reached or breaks off, and the statuses of overload (429, 502, 503, 504),
-    after the server's ``Retry-After`` or a pause that doubles. A time-out is not: the server is at work already.
-    Raises the server's error in the class of the family that it names, else RemoteError.
+    Tried again, after the server's ``Retry-After`` or a pause that doubles: a server that cannot be reached or breaks
+    off, 429 and 503, and a proxy's 502 and 504. A time-out is not, neither ours nor the server's own: it was at work,
+    and would be at work again. Raises the server's error in the class of the family that it names, else RemoteError.
     """
     for attempt in range(max_retries + 1):
         is_last = attempt == max_retries
@@ -88,13 +88,18 @@ def exchange(call: Call, address: str, max_retries: int) -> Exchange[Reply]:
         if outcome.status < 300:
             return outcome
         error = error_of(outcome.status, outcome.headers, outcome.body, address)
-        if is_last or outcome.status not in _OVERLOADED or isinstance(error, IndexNotFoundError):
+        if is_last or not _may_pass(outcome) or isinstance(error, IndexNotFoundError):
             raise error
         pause_s = _pause_s(attempt, outcome.headers.get("retry-after"))
         if pause_s > _LONGEST_PAUSE_S:
             raise error
         yield Pause(pause_s)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _may_pass(reply: Reply) -> bool:
+    """Whether the same request may succeed in a moment. A ragstack server's own 502 and 504 are a model's faults."""
+    return reply.status in _OVERLOADED or (reply.status in _OF_PROXIES and not tells_of_an_error(reply.body))
 
 
 def _pause_s(attempt: int, retry_after: str | None) -> float:

@@ -22,7 +22,7 @@ from ragstack.client.replies import (
 )
 from ragstack.embedding.base import InputType
 from ragstack.errors import InputError, RemoteError
-from ragstack.filters import Filter, filter_to_json
+from ragstack.filters import Filter, as_filter, filter_to_json
 from ragstack.generation.base import Turn
 from ragstack.retrieval.result import QueryResult
 from ragstack.types import Float32Array
@@ -122,8 +122,9 @@ def _bytes_named(place: Place) -> tuple[object, ...]:
 
 def _question(text: str, filter: FilterLike | None, top_n: int | None) -> dict[str, Any]:
     body: dict[str, Any] = {"query": text}
-    if filter is not None:
-        body["filter"] = dict(filter) if isinstance(filter, Mapping) else filter_to_json(filter)
+    tree = as_filter(filter)
+    if tree is not None:
+        body["filter"] = filter_to_json(tree)
     if top_n is not None:
         body["top_n"] = top_n
     return body

@@ -15,9 +15,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ragstack.citations.chain import Chain, Citation, Place, SentenceLink
 from ragstack.citations.verify import Status
 from ragstack.client.sse import ServerEvent
-from ragstack.errors import RagstackError, RemoteError
+from ragstack.errors import InputError, RagstackError, RemoteError
 from ragstack.retrieval.events import Answered, PassagesFound, QueryEvent, SentenceWritten
 from ragstack.types import Float32Array
+
+_MISTAKES = (400, 413, 422)
+"""Statuses of requests that cannot be answered whoever asks, and whenever."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -141,8 +144,13 @@ def read_event(event: ServerEvent, address: str) -> QueryEvent | None:
     return None
 
 
+def tells_of_an_error(body: bytes) -> bool:
+    """Whether a body is a ragstack server's own, and not that of a proxy before it."""
+    return bool(_told_error(body).get("message"))
+
+
 def error_of(status: int, headers: Mapping[str, str], body: bytes, address: str) -> RagstackError:
-    """The error that an answer tells of: in the class of the family that it names, else RemoteError."""
+    """The error that an answer tells of: in the class of the family that it names, InputError or RemoteError else."""
     told = _told_error(body)
     request_id = told.get("request_id") or headers.get("x-request-id", "")
     asked = f" (request {request_id} to {address})" if request_id else f" ({address})"
@@ -156,6 +164,8 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes, address: str)
             request_id=request_id,
         )
     kind = _plain_errors().get(told.get("type", ""))
+    if kind is None and status in _MISTAKES:
+        kind = InputError
     if kind is not None:
         return kind(message.rstrip(".") + asked + ".", hint=hint)
     return RemoteError(message.rstrip(".") + asked + ".", hint=hint, status=status, request_id=request_id)

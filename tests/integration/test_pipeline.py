@@ -147,6 +147,8 @@ def test_arguments_of_other_types_are_refused(pipeline: ragstack.Pipeline, corpu
         pipeline.query("pump", filter="source_id == 'a'")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="empty"):
         pipeline.query(None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="got int"):
+        ragstack.open(3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="cannot be read"):
         pipeline.verify(tmp_path / "no-such-chain.json")
     assert {finding.status for finding in pipeline.verify(pipeline.query("pump"))} == {"verified"}

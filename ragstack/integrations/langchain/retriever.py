@@ -10,7 +10,7 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
 from pydantic import Field, field_validator
 
-from ragstack.filters import And, Condition, Filter, Not, Or, all_of, filter_to_json, parse_filter
+from ragstack.filters import Filter, all_of, as_filter, filter_to_json
 from ragstack.integrations.langchain.connection import Connection
 from ragstack.integrations.langchain.documents import passage_documents
 
@@ -48,7 +48,7 @@ class RagstackRetriever(Connection, BaseRetriever):
     @field_validator("filter", mode="before")
     @classmethod
     def _filter_parses(cls, value: Any) -> Any:
-        return parsed_filter(value)
+        return as_filter(value)
 
     def _get_relevant_documents(
         self,
@@ -74,13 +74,8 @@ class RagstackRetriever(Connection, BaseRetriever):
         return passage_documents(found.chain, found.statuses)
 
     def _narrowed(self, filter: FilterLike | None) -> dict[str, Any] | None:
-        both = all_of(parsed_filter(self.filter), parsed_filter(filter))
+        both = all_of(as_filter(self.filter), as_filter(filter))
         return None if both is None else filter_to_json(both)
 
     def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
         return LangSmithRetrieverParams(ls_retriever_name="ragstack")
-
-
-def parsed_filter(filter: FilterLike | None) -> Filter | None:
-    """The filter as a tree. Raises FilterError."""
-    return filter if filter is None or isinstance(filter, (Condition, And, Or, Not)) else parse_filter(filter)

@@ -16,11 +16,11 @@ from typing_extensions import Self
 from ragstack.adapters.base import CollectionSpec, Hit, SearchParams
 from ragstack.adapters.base import VectorStore as RecordStore
 from ragstack.errors import EmbeddingError, InputError
-from ragstack.filters import And, Filter, bind_filter
+from ragstack.filters import And, Filter, as_filter, bind_filter
 from ragstack.integrations.langchain.local import AnyPipeline, LocalPipeline
 from ragstack.integrations.langchain.mmr import max_marginal_relevance
 from ragstack.integrations.langchain.records import Entry, check_fields, document_of, entries_of, record_id
-from ragstack.integrations.langchain.retriever import FilterLike, parsed_filter
+from ragstack.integrations.langchain.retriever import FilterLike
 from ragstack.types import Float32Array
 
 _BATCH_SIZE = 512
@@ -326,7 +326,7 @@ class RagstackVectorStore(VectorStore):
         return self._known
 
     def _bound(self, filter: FilterLike | None) -> Filter | None:
-        parsed = parsed_filter(filter)
+        parsed = as_filter(filter)
         return None if parsed is None else bind_filter(parsed, self.fields)
 
 

@@ -62,7 +62,7 @@ def test_queries_are_embedded_as_queries_and_documents_as_passages(
 
 
 def test_a_long_text_is_an_error_unless_it_may_be_cut(embeddings: RagstackEmbeddings) -> None:
-    with pytest.raises((EmbeddingError, RemoteError), match="token"):
+    with pytest.raises((EmbeddingError, InputError), match="token"):
         embeddings.embed_documents([LONG])
     settings = {"pipeline": embeddings.pipeline, "url": embeddings.url}
     at_end = RagstackEmbeddings(**settings, truncate="END").embed_query("first " + LONG)

@@ -10,6 +10,7 @@ import pytest
 from ragstack.client.exchange import Call, Failure, Outcome, Pause, Reply, exchange
 from ragstack.errors import (
     FilterError,
+    GenerationError,
     IndexNotFoundError,
     InputError,
     RagstackError,
@@ -73,7 +74,11 @@ def test_the_servers_own_pause_is_kept() -> None:
         (told(503, "IndexNotFoundError"), IndexNotFoundError),
         (told(401, "AuthenticationError"), RemoteError),
         (told(500, "InternalError"), RemoteError),
-        (told(422, "PartialWriteError"), RemoteError),
+        (told(500, "PartialWriteError"), RemoteError),
+        (told(422, "InvalidRequest"), InputError),
+        (told(400, "invalid_request_error"), InputError),
+        (told(502, "GenerationError"), GenerationError),
+        (told(504, "QueryTimeout"), RemoteError),
         (Reply(404, {}, b"not found"), RemoteError),
         (Reply(307, {"location": "http://elsewhere/"}, b""), RemoteError),
     ],
