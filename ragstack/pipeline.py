@@ -14,8 +14,8 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +28,7 @@ from ragstack.citations.verify import Finding, load_chain, verify_chain
 from ragstack.config.loader import LoadedConfig, load_config, parse_config
 from ragstack.config.models import PipelineConfig, RootConfig
 from ragstack.embedding.base import Embedder
-from ragstack.errors import InputError, StoreUnavailableError
+from ragstack.errors import IndexStateError, InputError, StoreUnavailableError
 from ragstack.filters import Filter, as_filter
 from ragstack.generation.base import Turn
 from ragstack.indexer.erase import EraseReport, erase
@@ -91,6 +91,7 @@ class Pipeline:
         self._release = weakref.finalize(self, self._held.release)
         self._opening = threading.RLock()
         self._writing = threading.Lock()
+        self._writer: int | None = None
         self._shared: SharedIndex | None = None
         self._embedder: Embedder | None = None
         self._engine: QueryEngine | None = None
@@ -159,14 +160,14 @@ class Pipeline:
         """Bring the index in line with files and folders; without any, with everything indexed before.
 
         A RootConfig is a folder with a label of its own.
-        Calls from several threads wait for one another. Raises what :func:`ragstack.indexer.run.index` raises;
-        faults of single files are in the report.
+        Calls from several threads wait for one another; one from ``progress`` raises IndexStateError. Raises what
+        :func:`ragstack.indexer.run.index` raises; faults of single files are in the report.
         """
         self._require_open()
         leave_out = [self._loaded.path] if self._loaded.path is not None else []
         targets = [path if isinstance(path, RootConfig) else os.fspath(path) for path in paths]
         request = IndexRequest(targets, prune, rebuild, leave_out)
-        with self._writing:
+        with self._as_writer():
             return index(
                 self._loaded, self.state_dir, request, progress, self.shared, interruption, embedder=self.embedder
             )
@@ -177,7 +178,7 @@ class Pipeline:
         Queries wait until it has ended. Raises what :func:`ragstack.indexer.erase.erase` raises.
         """
         self._require_open()
-        with self._writing, self._opening, self._engine.paused() if self._engine else nullcontext():
+        with self._as_writer(), self._opening, self._engine.paused() if self._engine else nullcontext():
             return erase(self._loaded, self.state_dir, sources, shared=self.shared)
 
     def query(
@@ -278,7 +279,7 @@ class Pipeline:
         """Release store, model and files. A run of the indexer ends first; answers under way break off. Idempotent."""
         if self._is_anothers:
             return
-        with self._writing, self._opening:
+        with self._as_writer(), self._opening:
             self._closed = True
             self._release()
 
@@ -295,6 +296,20 @@ class Pipeline:
     def _is_anothers(self) -> bool:
         """True in a forked child of the process that opened something."""
         return self._held.pid not in (0, os.getpid())
+
+    @contextmanager
+    def _as_writer(self) -> Iterator[None]:
+        if self._writer == threading.get_ident():
+            raise IndexStateError(
+                "the pipeline is writing its index, and was asked to write or close from within.",
+                hint="Do it when index() has returned; to stop a run, give it an Interruption.",
+            )
+        with self._writing:
+            self._writer = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._writer = None
 
     def _hold(self, close: Callable[[], object]) -> None:
         self._held.pid = os.getpid()

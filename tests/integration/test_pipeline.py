@@ -17,8 +17,16 @@ import pytest
 
 import ragstack
 from ragstack.citations.chain import AnswerError, Chain
-from ragstack.errors import ConfigError, FilterError, IndexNotFoundError, InputError, StoreUnavailableError
+from ragstack.errors import (
+    ConfigError,
+    FilterError,
+    IndexNotFoundError,
+    IndexStateError,
+    InputError,
+    StoreUnavailableError,
+)
 from ragstack.generation.base import AnswerEnd, AnswerStream, ContextPassage, Question, Turn
+from ragstack.indexer.report import SilentProgress
 from ragstack.retrieval.events import Answered, PassagesFound, QueryEvent, SentenceWritten
 from ragstack.retrieval.result import QueryResult
 from tests.integration.harness import SMALL_CONFIG
@@ -194,6 +202,18 @@ def test_closing_under_queries_ends_them_with_one_kind_of_error(pipeline: ragsta
     for asker in askers:
         asker.join()
     assert outcomes == ["StoreUnavailableError"] * 4
+
+
+def test_closing_from_within_a_run_is_an_error_and_no_deadlock(pipeline: ragstack.Pipeline, corpus: Path) -> None:
+    """As a signal handler would."""
+
+    class Closing(SilentProgress):
+        def planned(self, files: int, size_bytes: int) -> None:
+            pipeline.close()
+
+    with pytest.raises(IndexStateError, match="from within"):
+        pipeline.index(corpus, progress=Closing())
+    assert pipeline.index(corpus).chunk_count > 0
 
 
 def test_a_pipeline_that_is_dropped_lets_the_next_one_in(tmp_path: Path, corpus: Path) -> None:
