@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ragstack.embedding.base import InputType
 from ragstack.integrations.langchain.backend import Ranked, Retrieved, Truncate
-from ragstack.integrations.langchain.texts import cut_text
+from ragstack.integrations.langchain.texts import cut_texts
 from ragstack.types import Float32Array
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class LocalPipeline:
     def embed(self, texts: Sequence[str], input_type: InputType) -> Float32Array:
         """See :class:`ragstack.integrations.langchain.backend.Backend`."""
         embedder = self.pipeline.embedder
-        dense = embedder.embed([cut_text(embedder, text, self._truncate) for text in texts], input_type).dense
+        dense = embedder.embed(cut_texts(embedder, texts, self._truncate), input_type).dense
         if dense is None:
             raise ValueError("the embedder did not return what it was asked for")
         return dense

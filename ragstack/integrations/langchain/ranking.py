@@ -13,7 +13,7 @@ from ragstack.config.models import PipelineConfig
 from ragstack.embedding.base import Embeddings
 from ragstack.errors import IndexNotFoundError, InputError
 from ragstack.integrations.langchain.backend import Ranked, Truncate
-from ragstack.integrations.langchain.texts import cut_text
+from ragstack.integrations.langchain.texts import cut_texts
 from ragstack.ledger.schema import TOKENS
 from ragstack.ledger.snapshot import SnapshotReader
 from ragstack.pipeline import Pipeline
@@ -44,8 +44,8 @@ def rank_texts(pipeline: Pipeline, query: str, texts: Sequence[str], truncate: T
             hint="Set reranker.type, for example to late_interaction.",
         )
     embedder = pipeline.embedder
-    asked = embedder.embed([cut_text(embedder, query, truncate)], "query", ("dense", "tokens"))
-    passages = [cut_text(embedder, text, truncate) for text in texts]
+    asked = embedder.embed(cut_texts(embedder, [query], truncate), "query", ("dense", "tokens"))
+    passages = cut_texts(embedder, texts, truncate)
     found = embedder.embed(passages, "passage", ("dense", "tokens"))
     (query_dense, query_tokens), (dense, tokens) = _both(asked), _both(found)
     ids = [f"{index:08d}" for index in range(len(texts))]  # ties are ordered by id

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ragstack.embedding.base import Embedder
+from ragstack.errors import EmbeddingError
 from ragstack.integrations.langchain.backend import Truncate
 
 
-def cut_text(embedder: Embedder, text: str, truncate: Truncate) -> str:
-    """``text``, its start or end cut off at a token where it is longer than the embedder reads.
+def cut_texts(embedder: Embedder, texts: Sequence[str], truncate: Truncate) -> list[str]:
+    """``texts``, the start or the end cut off, at a token, of those that are longer than the embedder reads.
 
-    With ``NONE`` it stays as it is: the embedder refuses it.
+    Raises EmbeddingError for such a text with ``NONE``.
     """
     limit = embedder.info.max_tokens
-    while truncate != "NONE":
+    counts = embedder.tokenizer.count(texts)
+    if truncate == "NONE":
+        for index, count in enumerate(counts):
+            if count > limit:
+                raise EmbeddingError(
+                    f"text {index} has {count} tokens; {embedder.info.name} reads at most {limit}.",
+                    hint="Split the text, or pass truncate='END' to leave out its end.",
+                )
+        return list(texts)
+    return [
+        _cut(embedder, text, truncate) if count > limit else text for text, count in zip(texts, counts, strict=True)
+    ]
+
+
+def _cut(embedder: Embedder, text: str, truncate: Truncate) -> str:
+    while True:
         spans = embedder.tokenizer.token_byte_spans(text)
-        excess = len(spans) - limit
+        excess = len(spans) - embedder.info.max_tokens
         if excess <= 0:
-            break
+            return text
         # A word cut in two may have more tokens than it had before, so what is left is counted again.
         data = text.encode("utf-8")
         kept = data[: spans[-excess][0]] if truncate == "END" else data[spans[excess][0] :]
         text = kept.decode("utf-8", "ignore")
-    return text

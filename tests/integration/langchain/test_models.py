@@ -7,12 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core.documents import Document
 
 import ragstack
 from ragstack.errors import EmbeddingError, InputError, RemoteError
 from ragstack.integrations.langchain import RagstackEmbeddings, RagstackReranker
+from ragstack.integrations.langchain.backend import Truncate
 from ragstack.integrations.langchain.ranking import rank_texts
+from ragstack.integrations.langchain.texts import cut_texts
+from ragstack.testing.hashing_embedder import HashingEmbedder
 from tests.integration.langchain.conftest import CONFIG
 
 TEXTS = ["The lamp is red.", "The pump runs at 40 bar.", "A valve.", "The pump of line seven is checked on Mondays."]
@@ -70,6 +75,34 @@ def test_a_long_text_is_an_error_unless_it_may_be_cut(embeddings: RagstackEmbedd
     assert np.linalg.norm(at_end) == pytest.approx(1, abs=1e-5)
     assert not np.allclose(at_end, at_start)
     assert np.allclose(at_start, embeddings.embed_query("pressure " * 500), atol=1e-5)
+
+
+@pytest.mark.parametrize("truncate", ["START", "END"])
+@given(text=st.text(alphabet="ab \u6c34\u0301-", max_size=60))
+def test_what_is_left_of_a_text_is_its_start_or_end_and_fits(truncate: Truncate, text: str) -> None:
+    embedder = HashingEmbedder(max_tokens=5)
+    [kept] = cut_texts(embedder, [text], truncate)
+    assert embedder.tokenizer.count([kept])[0] <= 5
+    assert text.startswith(kept) if truncate == "END" else text.endswith(kept)
+    if embedder.tokenizer.count([text])[0] <= 5:
+        assert kept == text
+
+
+def test_the_real_model_embeds_cuts_and_ranks() -> None:
+    long = "The pump of line seven is checked. " * 90
+    config = {"embedder": {"model": "all-MiniLM-L6-v2", "threads": 1}, "indexer": {"state_dir": "/nowhere"}}
+    with ragstack.open(config) as pipeline:
+        embeddings = RagstackEmbeddings(pipeline=pipeline, truncate="END")
+        query, [near, far] = (
+            embeddings.embed_query("When is the pump checked?"),
+            embeddings.embed_documents([long, "Bread is made of flour."]),
+        )
+        assert np.dot(query, near) > np.dot(query, far) + 0.3
+        with pytest.raises(EmbeddingError, match="truncate='END'"):
+            RagstackEmbeddings(pipeline=pipeline).embed_query(long)
+        documents = [Document("Bread is made of flour."), Document(long)]
+        ranked = RagstackReranker(pipeline=pipeline, truncate="END").compress_documents(documents, "pump checks")
+        assert ranked[0].page_content == long
 
 
 def test_a_model_is_named_for_servers_only(url: str) -> None:
