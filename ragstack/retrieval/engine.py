@@ -191,6 +191,7 @@ class QueryEngine:
     def reading(self) -> Iterator[tuple[VectorStore, str]]:
         """A block in which the store and the name of its collection that answers now may be read."""
         with self._lock, self._pins.reading() as hold:
+            self._require_open()
             snapshot = self._ledger.read()
             hold(snapshot)
             yield self._store, collection_name(snapshot.generation)

@@ -61,7 +61,7 @@ class LocalPipeline:
     def embed(self, texts: Sequence[str], input_type: InputType) -> Float32Array:
         """See :class:`ragstack.integrations.langchain.backend.Backend`."""
         embedder = self.pipeline.embedder
-        dense = embedder.embed(cut_texts(embedder, texts, self._truncate), input_type).dense
+        dense = embedder.embed(cut_texts(embedder, texts, input_type, self._truncate), input_type).dense
         if dense is None:
             raise ValueError("the embedder did not return what it was asked for")
         return dense

@@ -81,7 +81,7 @@ def test_a_long_text_is_an_error_unless_it_may_be_cut(embeddings: RagstackEmbedd
 @given(text=st.text(alphabet="ab \u6c34\u0301-", max_size=60))
 def test_what_is_left_of_a_text_is_its_start_or_end_and_fits(truncate: Truncate, text: str) -> None:
     embedder = HashingEmbedder(max_tokens=5)
-    [kept] = cut_texts(embedder, [text], truncate)
+    [kept] = cut_texts(embedder, [text], "passage", truncate)
     assert embedder.tokenizer.count([kept])[0] <= 5
     assert text.startswith(kept) if truncate == "END" else text.endswith(kept)
     if embedder.tokenizer.count([text])[0] <= 5:
