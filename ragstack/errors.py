@@ -19,6 +19,7 @@
     │   ├── CollectionError            missing, or of another dimension or metric
     │   └── CapabilityError            the store can't do what was asked
     ├── GenerationError                the language model cannot be reached, is slow or gave an error
+    ├── RemoteError                    a ragstack server cannot be reached, or says what has no class here
     ├── CitationError                  a citation or chain that does not hold
     └── InterruptedRunError            stopped by the user at a consistent point; exit status 130
 
@@ -30,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class RagstackError(Exception):
@@ -48,6 +49,16 @@ class RagstackError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".rstrip() if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled whole, whatever the constructor of its class takes: errors leave worker processes so."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[RagstackError], args: tuple[Any, ...], state: dict[str, Any]) -> RagstackError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class UserError(RagstackError):
@@ -169,6 +180,18 @@ class CapabilityError(StoreError):
 
 class GenerationError(RagstackError):
     """A language model could not be asked: not reachable, too slow, or it answered with an error."""
+
+
+class RemoteError(RagstackError):
+    """A ragstack server could not be reached, or answered with an error that has no class in this family.
+
+    ``status`` is that of the answer, 0 without one; ``request_id`` is the server's name for the request.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", status: int = 0, request_id: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.request_id = request_id
 
 
 class CitationError(RagstackError):

@@ -149,6 +149,11 @@ def _is_scalar(value: object) -> bool:
     return isinstance(value, (str, int, bool))
 
 
+def as_filter(filter: Filter | Mapping[str, Any] | None) -> Filter | None:
+    """A filter that callers may give as a tree, in its JSON form, or not at all. Raises FilterError."""
+    return filter if filter is None or isinstance(filter, (Condition, And, Or, Not)) else parse_filter(filter)
+
+
 def filter_to_json(filter: Filter) -> dict[str, Any]:
     """The inverse of :func:`parse_filter`."""
     if isinstance(filter, Condition):

@@ -16,7 +16,7 @@ from anyio import CapacityLimiter
 
 from ragstack.api.admission import Gate, TokenBudget
 from ragstack.api.batch_worker import BatchReport, Embedded, EmbeddingWorker
-from ragstack.api.corpus_weights import corpus_idf
+from ragstack.retrieval.corpus_weights import corpus_idf
 from ragstack.api.metrics import Metrics
 from ragstack.api.model_errors import ModelRequestError
 from ragstack.api.model_texts import PreparedTexts, TextInput, Truncate, is_short, prepare_texts, texts_of

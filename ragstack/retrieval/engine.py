@@ -19,7 +19,7 @@ from ragstack.citations.chain import AnswerLink, Chain
 from ragstack.citations.places import DocumentReader
 from ragstack.config.models import PipelineConfig
 from ragstack.embedding.base import Embedder
-from ragstack.errors import InputError
+from ragstack.errors import InputError, StoreUnavailableError
 from ragstack.filters import Filter, all_of
 from ragstack.generation.base import AnswerEnd, AnswerSentence, ContextPassage, Question, Turn, WeightedTokens
 from ragstack.ledger.schema import ARCHIVE_FILE, collection_name
@@ -84,6 +84,7 @@ class QueryEngine:
         self._lent_embedder = embedder
         self._state_dir = state_dir
         self._lock = threading.RLock()
+        self._closed = False
         with ExitStack() as stack:
             self._ledger = SnapshotReader(state_dir)
             stack.callback(self._ledger.close)
@@ -108,8 +109,9 @@ class QueryEngine:
         return self._parts.config != self._given
 
     def close(self) -> None:
-        """Release store, files and model, once no query is under way. Idempotent."""
+        """Release store, files and model. Retrieval under way ends first; answers under way break off. Idempotent."""
         with self._lock:
+            self._closed = True
             self._stack.close()
 
     def __enter__(self) -> QueryEngine:
@@ -137,9 +139,10 @@ class QueryEngine:
 
     def query(self, request: QueryRequest) -> Chain:
         """Answer one query with its whole chain. Raises what :meth:`stream` raises."""
-        for event in self.stream(request):
-            if isinstance(event, Answered):
-                return event.chain
+        with closing(self.stream(request)) as events:
+            for event in events:
+                if isinstance(event, Answered):
+                    return event.chain
         raise AssertionError("a stream of query events ends with the answer")
 
     def stream(self, request: QueryRequest) -> Generator[QueryEvent, None, None]:
@@ -149,13 +152,22 @@ class QueryEngine:
         the passages stand. Raises InputError for an empty text, a text longer than the model reads, or a bad
         ``top_n``; FilterError for a filter that names an undeclared field; GenerationError when earlier turns have
         to be condensed and the model cannot be asked. All of these come before the first event; InterruptedRunError
-        after ``request.cancellation`` was asked may come at any time.
+        after ``request.cancellation`` was asked, and StoreUnavailableError after :meth:`close`, may come at any time.
         """
+        self._require_open()
+        try:
+            yield from self._stream(request)
+        except Exception:
+            # What is closed under a query fails in its own words, and some of them speak of damage.
+            self._require_open()
+            raise
+
+    def _stream(self, request: QueryRequest) -> Generator[QueryEvent, None, None]:
         retrieval = self._given.retrieval
         top_n = retrieval.top_n if request.top_n is None else request.top_n
         if not 1 <= top_n <= retrieval.rerank_k:
             raise InputError(f"top_n must be between 1 and rerank_k ({retrieval.rerank_k}); got {top_n}.")
-        if not request.text.strip():
+        if not isinstance(request.text, str) or not request.text.strip():
             raise InputError("the query is empty.", hint="Ask a question: ragstack query 'How do I ...?'")
         clock = _Clock()
         search_text = request.text
@@ -164,6 +176,7 @@ class QueryEngine:
                 search_text = self._generator.condense(request.history, request.text)
         with self._parts_in_use() as current:
             with self._lock, self._pins.reading() as hold:
+                self._require_open()
                 request.cancellation.check()  # it may have waited long for its turn
                 chain, context = self._retrieve(request, search_text, top_n, hold, current, clock)
             yield PassagesFound(chain.with_timings(clock.seconds))
@@ -178,6 +191,7 @@ class QueryEngine:
     def reading(self) -> Iterator[tuple[VectorStore, str]]:
         """A block in which the store and the name of its collection that answers now may be read."""
         with self._lock, self._pins.reading() as hold:
+            self._require_open()
             snapshot = self._ledger.read()
             hold(snapshot)
             yield self._store, collection_name(snapshot.generation)
@@ -241,6 +255,7 @@ class QueryEngine:
         if context.relevant:  # a model is not asked what nothing answers
             with closing(self._generator.stream(context.question, context.relevant)) as events:
                 for event in events:
+                    self._require_open()
                     if isinstance(event, AnswerSentence):
                         yield writer.add(event)
                     else:
@@ -250,6 +265,10 @@ class QueryEngine:
     def _frequencies(self, generation: int, kind: int, ids: Sequence[int]) -> Float32Array:
         with self._lock:  # one connection, any one thread at a time
             return self._ledger.frequencies(generation, kind, ids)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailableError("the index was closed, perhaps under this query.", hint="Open it again.")
 
     def _parts_of(self, snapshot: Snapshot) -> GenerationParts:
         if snapshot.generation != self._parts.generation:

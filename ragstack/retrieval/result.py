@@ -8,14 +8,16 @@ from typing import Any
 
 from ragstack.citations.chain import AnswerError, Chain, Citation, PassageLink
 
+# Colours are see-through or those of the page, so that they are read on light and dark ones alike.
 _STYLE = (
-    "<style>.ragstack-result{max-width:48em;line-height:1.45}.ragstack-result blockquote{margin:.4em 0;"
-    "padding:.2em .8em;border-left:3px solid #8886;white-space:pre-wrap}.ragstack-result mark{background:#ffe58a;"
-    "color:#000}.ragstack-result .place{font-size:.85em;opacity:.8}.ragstack-result .error{color:#b00020}</style>"
+    "<style>.ragstack-result{max-width:48em;line-height:1.45;overflow-wrap:anywhere}.ragstack-result blockquote{"
+    "margin:.4em 0;padding:.2em .8em;border-left:3px solid #8888;white-space:pre-wrap}.ragstack-result mark{"
+    "background:#f5b80059;color:inherit;border-radius:2px}.ragstack-result .place{font-size:.85em;opacity:.8}"
+    ".ragstack-result .error{padding:.2em .8em;border-left:3px solid #e5484d;background:#e5484d1f}</style>"
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class QueryResult:
     """One answered question. ``chain`` is everything; the properties are what is read most."""
 
@@ -49,7 +51,9 @@ class QueryResult:
         """The answer and its sources with the quoted bytes marked, for notebooks."""
         parts = [_STYLE, '<div class="ragstack-result">', f"<p>{self._shown_text()}</p>"]
         if self.error is not None:
-            parts.append(f'<p class="error">{html.escape(self.error.message)} {html.escape(self.error.hint)}</p>')
+            told = html.escape(f"{self.error.message} {self.error.hint}".rstrip(), quote=False)
+            what = "The answer broke off." if self.text else "There is no answer."
+            parts.append(f'<p class="error"><b>{what}</b> {told}</p>')
         by_rank: dict[int, list[Citation]] = {}
         for citation in self.citations:
             by_rank.setdefault(citation.passage_rank, []).append(citation)
@@ -59,15 +63,25 @@ class QueryResult:
             label = f"[{quotes[0].marker}]" if quotes else f"{passage.rank}."
             place = quotes[0].place if quotes else passage.place
             where = html.escape(f"{place.source_id}:{place.line_start}", quote=False)
-            byte_range = f"bytes {place.byte_start}–{place.byte_end} of version {place.source_version[:12]}"
-            parts.append(f'<div><b>{label}</b> <span class="place">{where} · {byte_range}</span>')
+            spans = [quote.place for quote in quotes] or [place]
+            ranges = ", ".join(f"{span.byte_start}–{span.byte_end}" for span in spans)
+            of_version = f"bytes {ranges} of version {place.source_version[:12]}"
+            parts.append(f'<div><b>{label}</b> <span class="place">{where} · {of_version}</span>')
             parts.append(f"<blockquote>{_marked(passage, quotes)}</blockquote></div>")
         return "".join([*parts, "</div>"])
+
+    def __repr__(self) -> str:
+        kept = f"{len(self.citations)} citations, {len(self.passages)} passages"
+        return f"<QueryResult {self.text!r}, {kept}>"
 
     def _shown_text(self) -> str:
         if self.text:
             return html.escape(self.text, quote=False).replace("\n", "<br>")
-        return "<i>Nothing in the corpus answers this.</i>" if self.chain.answer is not None else ""
+        if self.error is not None:
+            return ""
+        if self.chain.answer is not None:
+            return "<i>Nothing in the corpus answers this.</i>"
+        return "" if self.passages else "<i>Nothing in the corpus fits this.</i>"
 
 
 def _marked(passage: PassageLink, quotes: list[Citation]) -> str:

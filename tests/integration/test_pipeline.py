@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pickle
+import subprocess
+import sys
 import threading
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 import ragstack
-from ragstack.citations.chain import Chain
-from ragstack.errors import ConfigError, IndexNotFoundError, InputError, StoreUnavailableError
-from ragstack.retrieval.events import Answered, PassagesFound, SentenceWritten
+from ragstack.citations.chain import AnswerError, Chain
+from ragstack.errors import (
+    ConfigError,
+    FilterError,
+    IndexNotFoundError,
+    IndexStateError,
+    InputError,
+    StoreUnavailableError,
+)
+from ragstack.generation.base import AnswerEnd, AnswerStream, ContextPassage, Question, Turn
+from ragstack.indexer.report import SilentProgress
+from ragstack.retrieval.events import Answered, PassagesFound, QueryEvent, SentenceWritten
+from ragstack.retrieval.result import QueryResult
 from tests.integration.harness import SMALL_CONFIG
 
 PUMP = "The pump of line seven runs at 40 bar. It is checked every Monday by the night shift.\n"
@@ -134,6 +149,210 @@ def test_mistakes_are_errors_of_the_family(pipeline: ragstack.Pipeline, corpus: 
         pipeline.query("pump")
 
 
+def test_arguments_of_other_types_are_refused(pipeline: ragstack.Pipeline, corpus: Path, tmp_path: Path) -> None:
+    pipeline.index(corpus)
+    with pytest.raises(FilterError, match="expected an object"):
+        pipeline.query("pump", filter="source_id == 'a'")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="empty"):
+        pipeline.query(None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="got int"):
+        ragstack.open(3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="cannot be read"):
+        pipeline.verify(tmp_path / "no-such-chain.json")
+    assert {finding.status for finding in pipeline.verify(pipeline.query("pump"))} == {"verified"}
+
+
+def test_a_question_without_an_index_makes_nothing(pipeline: ragstack.Pipeline) -> None:
+    with pytest.raises(IndexNotFoundError):
+        pipeline.query("pump")
+    assert not pipeline.state_dir.exists()
+
+
+def test_closing_breaks_an_answer_off_with_a_plain_word(pipeline: ragstack.Pipeline, corpus: Path) -> None:
+    pipeline.index(corpus)
+    events = pipeline.stream("How many bar does the pump run at?")
+    assert isinstance(next(events), PassagesFound)
+    pipeline.close()
+    with pytest.raises(StoreUnavailableError, match="closed"):
+        list(events)
+    with pytest.raises(StoreUnavailableError, match="closed"):
+        pipeline.index(corpus)
+
+
+def test_closing_under_queries_ends_them_with_one_kind_of_error(pipeline: ragstack.Pipeline, corpus: Path) -> None:
+    pipeline.index(corpus)
+    pipeline.query("pump")
+    outcomes: list[str] = []
+    started = threading.Barrier(5)
+
+    def ask() -> None:
+        started.wait()
+        try:
+            while True:
+                pipeline.query("How many bar does the pump run at?")
+        except Exception as error:
+            outcomes.append(type(error).__name__)
+
+    askers = [threading.Thread(target=ask) for _ in range(4)]
+    for asker in askers:
+        asker.start()
+    started.wait()
+    pipeline.query("pump")
+    pipeline.close()
+    for asker in askers:
+        asker.join()
+    assert outcomes == ["StoreUnavailableError"] * 4
+
+
+def test_closing_from_within_a_run_is_an_error_and_no_deadlock(pipeline: ragstack.Pipeline, corpus: Path) -> None:
+    """As a signal handler would."""
+
+    class Closing(SilentProgress):
+        def planned(self, files: int, size_bytes: int) -> None:
+            pipeline.close()
+
+    with pytest.raises(IndexStateError, match="from within"):
+        pipeline.index(corpus, progress=Closing())
+    assert pipeline.index(corpus).chunk_count > 0
+
+
+def test_a_pipeline_that_is_dropped_lets_the_next_one_in(tmp_path: Path, corpus: Path) -> None:
+    """As when a cell of a notebook runs again."""
+    for _ in range(3):
+        opened = ragstack.open(SMALL_CONFIG, state_dir=tmp_path / "state")
+        opened.index(corpus)
+        events = opened.stream("pump")
+        next(events)
+        del opened, events
+    with ragstack.open(SMALL_CONFIG, state_dir=tmp_path / "state") as last:
+        assert last.query("pump").passages
+
+
+def test_a_stream_that_is_left_holds_nothing_up(pipeline: ragstack.Pipeline, corpus: Path) -> None:
+    pipeline.index(corpus)
+    left = [pipeline.stream("pump") for _ in range(3)]
+    for events in left[1:]:
+        next(events)
+    left[1].close()
+    (corpus / "pump.txt").write_text("The pump of line seven was taken away.\n")
+    assert pipeline.index(corpus).changed == 1
+    assert pipeline.index(corpus, rebuild=True).generation == 2
+    pipeline.erase("corpus/valve.txt")
+    assert "taken away" in pipeline.query("What of the pump of line seven?").text
+    pipeline.close()
+
+
+def test_an_answer_goes_on_with_its_own_generation_when_another_becomes_active(
+    pipeline: ragstack.Pipeline, corpus: Path
+) -> None:
+    pipeline.index(corpus)
+    question = "How many bar does the pump run at, and when is it checked?"
+    events = pipeline.stream(question)
+    first = next(events)
+    assert isinstance(first, PassagesFound)
+    (corpus / "pump.txt").write_text("The pump of line seven was taken away.\n")
+    assert pipeline.index(corpus, rebuild=True).generation == 2
+    assert "taken away" in pipeline.query("What of the pump of line seven?").text
+    *_, last = events
+    assert isinstance(last, Answered)
+    assert last.chain.answer is not None
+    assert "40 bar" in last.chain.answer.text
+    assert last.chain.index == first.chain.index
+    assert "wrong" not in {finding.status for finding in pipeline.verify(last.chain)}
+
+
+def test_an_async_stream_that_is_cancelled_or_left_ends_at_once(pipeline: ragstack.Pipeline, corpus: Path) -> None:
+    pipeline.index(corpus)
+    slow = _SlowGenerator()
+    pipeline.engine._generator = slow  # a model that takes its time
+
+    async def cancel_while_waiting() -> None:
+        task = asyncio.ensure_future(_read_all(pipeline))
+        assert await asyncio.to_thread(slow.waiting.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def leave_after_passages() -> None:
+        events = pipeline.astream("pump")
+        assert isinstance(await anext(events), PassagesFound)
+        await events.aclose()
+
+    asyncio.run(cancel_while_waiting())
+    assert slow.ended.wait(10)
+    asyncio.run(leave_after_passages())
+
+
+async def _read_all(pipeline: ragstack.Pipeline) -> list[QueryEvent]:
+    return [event async for event in pipeline.astream("How many bar does the pump run at?")]
+
+
+class _SlowGenerator:
+    """Waits until nobody wants the answer any more: what a language model does that never ends."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.waiting, self.ended, self._asked = threading.Event(), threading.Event(), threading.Event()
+
+    def stream(self, question: Question, passages: Sequence[ContextPassage]) -> AnswerStream:
+        with question.cancellation.calling(self._asked.set):
+            self.waiting.set()
+            self._asked.wait(10)
+        self.ended.set()
+        yield AnswerEnd()
+
+    def condense(self, history: Sequence[Turn], text: str) -> str:
+        return text
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_is_told_to_open_its_own_and_harms_nothing(pipeline: ragstack.Pipeline, corpus: Path) -> None:
+    pipeline.index(corpus)
+    code = f"""
+import os, sys, ragstack
+from ragstack.errors import StoreUnavailableError
+config = {SMALL_CONFIG!r}
+pipeline = ragstack.open(config, state_dir={os.fspath(pipeline.state_dir)!r})
+pipeline.query("pump")
+child = os.fork()
+if child == 0:
+    try:
+        pipeline.query("pump")
+    except StoreUnavailableError as error:
+        pipeline.close()
+        del pipeline
+        print(error, flush=True)
+        sys.exit(7 if "of which this one is a fork" in str(error) else 1)
+    sys.exit(2)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+again = ragstack.open(config, state_dir={os.fspath(pipeline.state_dir)!r})
+try:
+    again.query("pump")
+    sys.exit(3)
+except ragstack.errors.IndexLockedError:
+    pass
+print(pipeline.query("pump").passages[0].place.source_id)
+"""
+    pipeline.close()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "corpus/pump.txt"
+
+
+def test_answers_and_errors_cross_processes_and_pipelines_say_why_not(
+    pipeline: ragstack.Pipeline, corpus: Path
+) -> None:
+    pipeline.index(corpus)
+    result = pipeline.query("pump")
+    assert pickle.loads(pickle.dumps(result)) == result
+    with pytest.raises(TypeError, match="open one in each process"):
+        pickle.dumps(pipeline)
+
+
 def test_a_notebook_shows_the_answer_and_marks_the_quotes(pipeline: ragstack.Pipeline, corpus: Path) -> None:
     pipeline.index(corpus)
     result = pipeline.query("After how many hours is the valve replaced?")
@@ -145,6 +364,24 @@ def test_a_notebook_shows_the_answer_and_marks_the_quotes(pipeline: ragstack.Pip
     for citation in result.citations:
         assert citation.place.text in marked
     assert "<b>valve</b>" in marked, "text of the corpus is text, not markup"
+    assert "300 hours" in repr(result)
+    assert len(repr(result)) < 400
+
+
+def test_a_notebook_shows_why_there_is_no_answer(pipeline: ragstack.Pipeline, corpus: Path) -> None:
+    pipeline.index(corpus)
+    chain = pipeline.query("pump").chain
+    assert chain.answer is not None
+    error = AnswerError(message="the <model> is down.", hint="Start it.")
+    down = chain.answer.model_copy(update={"text": "", "sentences": (), "citations": (), "error": error})
+    shown = QueryResult(chain.model_copy(update={"answer": down}))._repr_html_()
+    assert "There is no answer." in shown
+    assert "the &lt;model&gt; is down. Start it." in shown
+    assert "Nothing in the corpus" not in shown
+    assert "40 bar" in shown, "the passages are there all the same"
+    empty = chain.answer.model_copy(update={"text": "", "sentences": (), "citations": ()})
+    nothing = QueryResult(chain.model_copy(update={"answer": empty, "passages": ()}))._repr_html_()
+    assert "Nothing in the corpus answers this." in nothing
 
 
 class _Seen(HTMLParser):
