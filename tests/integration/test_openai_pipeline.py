@@ -40,7 +40,7 @@ def test_the_answer_of_a_model_is_a_chain_that_holds(server: ReplayServer, pipel
     result = pipeline.query(QUESTION)
     answer = result.chain.answer
     assert answer is not None
-    assert (answer.generator, answer.error) == ("openai", None)
+    assert (answer.generator, answer.error) == ("openai:default", None)
     assert answer.text == "Raw images are kept for 400 days. [1] Ask the observatory (7)."
     assert [citation.marker for citation in answer.citations] == [1]
     assert "400 days" in answer.citations[0].place.text
