@@ -1,4 +1,5 @@
-"""Fetches or builds the servers that the tests of the vector stores run, once, into a cache outside the checkout.
+"""Fetches or builds what tests run and no package brings (vector stores, a language model), once, into a cache outside
+the checkout.
 
     python scripts/fetch_servers.py [SERVER...]
 
