@@ -46,12 +46,8 @@ def on_server(block: QdrantStoreConfig) -> Iterator[QdrantStore]:
             again.drop(name)
 
 
-class OneRound(VectorStoreConformance):
-    """Engines without an index of their own: filters before and after ``optimize`` are the same there."""
-
-    @pytest.mark.parametrize("optimized", [False])
-    def test_filters_mean_what_the_grammar_says(self, store: VectorStore, optimized: bool) -> None:
-        super().test_filters_mean_what_the_grammar_says(store, optimized)
+class OnLocalMode(VectorStoreConformance):
+    """Engines on the client's local mode."""
 
     def test_optimize_and_flush_change_no_answer(self, filled: VectorStore) -> None:
         """Local mode normalises what it stores anew in each search, so the last bits of scores are not kept."""
@@ -65,7 +61,7 @@ class OneRound(VectorStoreConformance):
             assert filled.count("main") == 40
 
 
-class TestQdrantLocalMode(OneRound):
+class TestQdrantLocalMode(OnLocalMode):
     # It takes long, and the two classes below run it over the same engine.
     test_filters_mean_what_the_grammar_says = None  # type: ignore[assignment]
 
@@ -75,7 +71,7 @@ class TestQdrantLocalMode(OneRound):
             yield store
 
 
-class TestQdrantOverHttp(OneRound):
+class TestQdrantOverHttp(OnLocalMode):
     """Every request and answer goes through HTTP, to a server that reads floats no better than a real one."""
 
     @pytest.fixture
@@ -94,7 +90,7 @@ class TestQdrantOverHttp(OneRound):
         super().test_what_was_flushed_is_there_after_reopening(filled)
 
 
-class TestQdrantOverGrpc(OneRound):
+class TestQdrantOverGrpc(OnLocalMode):
     """Every request and answer becomes gRPC messages and comes back out of them."""
 
     @pytest.fixture
