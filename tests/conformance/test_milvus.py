@@ -191,19 +191,21 @@ def test_recall_and_scores_of_each_index(block: MilvusStoreConfig, index: dict[s
     vectors = clustered(rng, 3000, 64, 60)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     queries = clustered(rng, 20, 64, 60)
+    ids = [record_id(i) for i in range(3000)]
     with emptied(with_index(block, **index)) as store:
         store.ensure_collection(CollectionSpec("main", 64))
         store.upsert("main", [make_record(i, dense=vectors[i]) for i in range(3000)])
         store.optimize("main")
         found = []
-        for query in queries:
+        for number, query in enumerate(queries):
             cosines = unit @ query / np.linalg.norm(query)
-            expected = {record_id(int(i)) for i in np.argsort(-cosines)[:10]}
+            expected = {ids[i] for i in np.argsort(-cosines)[:10]}
             hits = store.search_dense("main", query, 10)
-            of_id = {record_id(i): float(cosine) for i, cosine in enumerate(cosines)}
-            assert [hit.score for hit in hits] == pytest.approx([of_id[hit.id] for hit in hits], abs=2e-6)
-            exact = store.search_dense("main", query, 10, params=SearchParams(exact=True))
-            assert {hit.id for hit in exact} == expected
+            told = [float(cosines[ids.index(hit.id)]) for hit in hits]
+            assert [hit.score for hit in hits] == pytest.approx(told, abs=2e-6)
+            if number < 3:  # each reads all vectors
+                exact = store.search_dense("main", query, 10, params=SearchParams(exact=True))
+                assert {hit.id for hit in exact} == expected
             found.append(len(expected & {hit.id for hit in hits}) / 10)
         assert np.mean(found) >= 0.95
 
