@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.engines import ENGINES, Absent
-from benchmarks.raw_clients import Raw, raw_side
+from benchmarks.raw_clients import WORDS, Raw, raw_side
 from benchmarks.real_corpus import FIELDS, Corpus, read_corpus
 from ragstack.adapters.base import CollectionSpec, VectorStore
 from ragstack.filters import And, Condition
@@ -63,7 +63,7 @@ def _compare(store: VectorStore, corpus: Corpus, count: int, calls: int) -> None
     raw.ready()
     queries = [corpus.query_dense[i % len(corpus.query_dense)] for i in range(calls)]
     part = 2
-    wanted = And((Condition("part", "gte", part), Condition("last", "eq", True)))
+    wanted = And((Condition("part", "gte", part), Condition("words", "gte", WORDS)))
     _check_same(store, raw, queries[:20], wanted, part)
     for top_k in (10, 100):
         _times(

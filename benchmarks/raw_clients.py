@@ -15,11 +15,12 @@ from benchmarks.real_corpus import FIELDS
 from ragstack.adapters.base import Record, VectorStore
 from ragstack.types import Float32Array
 
+WORDS = 40
 Found = list[tuple[str, float, Any]]
 
 
 class Raw(Protocol):
-    """One collection of an engine, in its client's own calls. A filter is ``part >= part and last == True``."""
+    """One collection of an engine, in its client's own calls. A filter is ``part >= part and words >= WORDS``."""
 
     def upsert(self, records: Sequence[Record]) -> None: ...
 
@@ -80,7 +81,7 @@ class RawEdge:
             wanted = q.Filter(
                 must=[
                     q.FieldCondition("part", range=q.RangeFloat(gte=float(part))),
-                    q.FieldCondition("last", match=q.MatchValue(True)),
+                    q.FieldCondition("words", range=q.RangeFloat(gte=float(WORDS))),
                 ]
             )
         request = q.QueryRequest(
@@ -145,7 +146,7 @@ class RawMilvus:
             data=[vector],
             anns_field="dense",
             limit=top_k,
-            filter="" if part is None else f'payload["part"] >= {part} and payload["last"] == true',
+            filter="" if part is None else f'payload["part"] >= {part} and payload["words"] >= {WORDS}',
             output_fields=["payload"],
             search_params={"metric_type": "COSINE", "params": {"ef": max(self._ef, top_k)}},
             consistency_level="Strong",
@@ -225,7 +226,7 @@ class RawWeaviate:
 
         wanted = None
         if part is not None:
-            wanted = Filter.by_property("part").greater_or_equal(part) & Filter.by_property("last").equal(True)
+            wanted = Filter.by_property("part").greater_or_equal(part) & Filter.by_property("words").greater_or_equal(WORDS)
         found = self._handle.query.near_vector(
             vector.tolist(),
             target_vector="dense",
@@ -298,7 +299,7 @@ class RawQdrant:
             wanted = m.Filter(
                 must=[
                     m.FieldCondition(key="part", range=m.Range(gte=part)),
-                    m.FieldCondition(key="last", match=m.MatchValue(value=True)),
+                    m.FieldCondition(key="words", range=m.Range(gte=WORDS)),
                 ]
             )
         found = self._client.query_points(

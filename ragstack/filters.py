@@ -226,9 +226,11 @@ def typed_values(name: str, type_: FieldType, value: object) -> tuple[Scalar, ..
     """
     if value is None:
         return ()
+    if type(value) is str and type_ == "keyword":
+        return (value,)
     members = value if isinstance(value, (list, tuple)) else (value,)
     try:
-        typed = tuple(typed_value(type_, member) for member in members)
+        typed = tuple([typed_value(type_, member) for member in members])
         for member in typed:
             if type_ == "integer" and isinstance(member, int) and not INT64_MIN <= member <= INT64_MAX:
                 raise ValueError(f"{member} does not fit in 64 bits")
