@@ -36,19 +36,27 @@ def described(connection: Connection, name: str, at: str) -> Collection | None:
 
 
 def make_searchable(connection: Connection, opened: Collection, index: MilvusIndexConfig) -> None:
-    """Create the indexes and load the collection, unless it is loaded. Ends what a process that died began."""
+    """Create the indexes and load the collection, unless that is done. Ends what a process that died began."""
+    missing = [
+        arguments
+        for arguments in index_params(index, sparse=opened.stored.sparse)
+        if not connection.call("open", opened.name, _list_indexes(opened.at, str(arguments["field_name"])))
+    ]
     state = connection.call(
         "open", opened.name, lambda client, left: client.get_load_state(opened.at, timeout=left)["state"]
     )
-    if state == LoadState.Loaded:
+    # Milvus Lite calls a collection loaded that has no index yet, and would scan it for ever.
+    if state == LoadState.Loaded and not missing:
         return
     params = connection.call("create", opened.name, lambda client, left: client.prepare_index_params())
-    for arguments in index_params(index, sparse=opened.stored.sparse):
+    for arguments in missing:
         params.add_index(**arguments)
     # The driver's own waiting sleeps half a second before it looks, for each index and for loading.
-    connection.call(
-        "create", opened.name, lambda client, left: client.create_index(opened.at, params, sync=False, timeout=left)
-    )
+    if missing:
+        connection.call(
+            "create", opened.name, lambda client, left: client.create_index(opened.at, params, sync=False, timeout=left)
+        )
+        state = LoadState.NotLoad
     connection.call(
         "load", opened.name, lambda client, left: client.load_collection(opened.at, _async=True, timeout=left)
     )
@@ -83,6 +91,10 @@ def wait_for_index(connection: Connection, opened: Collection) -> None:
                     hint="Check the log of its index nodes.",
                 )
             time.sleep(_INDEX_POLL_S)
+
+
+def _list_indexes(at: str, column: str) -> Request:
+    return lambda client, left: client.list_indexes(at, field_name=column, timeout=left)
 
 
 def _describe_index(at: str, column: str) -> Request:
