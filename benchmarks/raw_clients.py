@@ -226,7 +226,8 @@ class RawWeaviate:
 
         wanted = None
         if part is not None:
-            wanted = Filter.by_property("part").greater_or_equal(part) & Filter.by_property("words").greater_or_equal(WORDS)
+            long_enough = Filter.by_property("words").greater_or_equal(WORDS)
+            wanted = Filter.by_property("part").greater_or_equal(part) & long_enough
         found = self._handle.query.near_vector(
             vector.tolist(),
             target_vector="dense",
