@@ -1,4 +1,4 @@
-"""The test module that ``docs/stores.md`` tells authors of adapters to write runs the whole suite as it stands there."""
+"""The test module that ``docs/stores.md`` shows to authors of adapters runs the whole suite as it stands there."""
 
 from __future__ import annotations
 
