@@ -40,6 +40,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias, get_args
 
 from ragstack.errors import FilterError, InputError
@@ -231,9 +232,11 @@ def typed_values(name: str, type_: FieldType, value: object) -> tuple[Scalar, ..
     """
     if value is None:
         return ()
+    if type(value) is str and type_ == "keyword":
+        return (value,)
     members = value if isinstance(value, (list, tuple)) else (value,)
     try:
-        typed = tuple(typed_value(type_, member) for member in members)
+        typed = tuple([typed_value(type_, member) for member in members])
         for member in typed:
             if type_ == "integer" and isinstance(member, int) and not INT64_MIN <= member <= INT64_MAX:
                 raise ValueError(f"{member} does not fit in 64 bits")
@@ -252,7 +255,7 @@ def typed_value(type_: FieldType, value: object) -> Scalar:
     if type_ == "bool" and isinstance(value, bool):
         return value
     if type_ == "datetime" and isinstance(value, str):
-        return _utc_text(parse_datetime(value))
+        return _normalised_datetime(value)
     if type_ in ("integer", "float") and isinstance(value, (int, float)) and not isinstance(value, bool):
         return _typed_integer(value) if type_ == "integer" else _typed_float(value)
     raise ValueError(f"{_shown(value)} is not of type {type_}")
@@ -300,6 +303,11 @@ def parse_datetime(text: str) -> datetime:
         return datetime(year, month, day, hour, minute, second, microsecond, tzinfo=timezone.utc) - offset
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{_shown(text)} is not a date of the years 1 to 9999: {error}") from error
+
+
+@lru_cache(maxsize=4096)  # the chunks of a document share its dates
+def _normalised_datetime(text: str) -> str:
+    return _utc_text(parse_datetime(text))
 
 
 def _utc_text(instant: datetime) -> str:

@@ -27,17 +27,24 @@ class Entry:
 
 @dataclass
 class Registry:
-    """The implementations of one family, by the name used as ``type:`` in a config."""
+    """The implementations of one family, by the name used as ``type:`` in a config.
+
+    ``family`` is a plural, as in the names of the groups of entry points.
+    """
 
     family: str
     entries: dict[str, Entry] = field(default_factory=dict)
     _scanned: bool = False
 
+    @property
+    def _one(self) -> str:
+        return self.family.removesuffix("s")
+
     def register(self, name: str, target: str, *, extra: str = "") -> None:
         """Add an implementation. Raises ValueError when the name is taken by another target."""
         known = self.entries.get(name)
         if known is not None and known.target != target:
-            raise ValueError(f"the {self.family} {name!r} is registered as {known.target}; refused {target}")
+            raise ValueError(f"the {self._one} {name!r} is registered as {known.target}; refused {target}")
         self.entries[name] = Entry(target, extra)
 
     def names(self) -> list[str]:
@@ -55,13 +62,13 @@ class Registry:
             self._scan()
         entry = self.entries.get(name)
         if entry is None:
-            raise InputError(f"unknown {self.family} {name!r}.", hint=known_names(name, self.entries))
+            raise InputError(f"unknown {self._one} {name!r}.", hint=known_names(name, self.entries))
         module, _, attribute = entry.target.partition(":")
         try:
             return getattr(import_module(module), attribute)
         except ImportError as error:
             if entry.extra:
-                raise MissingExtraError(f"the {self.family} {name!r}", entry.extra) from error
+                raise MissingExtraError(f"the {self._one} {name!r}", entry.extra) from error
             raise
 
     def _scan(self) -> None:

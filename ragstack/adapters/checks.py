@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 
@@ -14,6 +15,8 @@ from ragstack.filters import FIELD_TYPES, Filter
 from ragstack.types import Float32Array, SparseVector
 
 _NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -88,17 +91,17 @@ def check_ids(ids: Sequence[str]) -> list[str]:
 
 def payload_text(payload: Payload, id_: str) -> str:
     """A payload as JSON; InputError names the record when it is not a JSON object."""
-    if not all(isinstance(key, str) for key in payload):
+    if any(type(key) is not str and not isinstance(key, str) for key in payload):
         raise InputError(f"the payload of record {id_} has a key that is not a string.")
     try:
-        text = json.dumps(dict(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _encode(dict(payload))
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"the payload of record {id_} is not JSON: {error}.") from error
     try:
         text.encode()
     except UnicodeEncodeError:
         # A lone surrogate is JSON only in its escaped form.
-        return json.dumps(dict(payload), allow_nan=False, separators=(",", ":"))
+        return _encode_ascii(dict(payload))
     return text
 
 
@@ -109,7 +112,7 @@ def check_dense(vector: Float32Array, dim: int, where: str) -> None:
             f"{where}: the dense vector has shape {vector.shape}; the collection holds vectors of dimension {dim}.",
             hint="Another embedding model needs another collection.",
         )
-    if not np.isfinite(vector).all():
+    if not _is_finite(vector):
         raise InputError(f"{where}: the dense vector holds NaN or infinite values.")
 
 
@@ -120,8 +123,13 @@ def check_sparse(vector: SparseVector, where: str) -> None:
         raise InputError(f"{where}: the sparse vector has {indices.shape} indices and {values.shape} values.")
     if len(indices) > 1 and not (indices[1:] > indices[:-1]).all():
         raise InputError(f"{where}: the indices of the sparse vector are not sorted and unique.")
-    if not np.isfinite(values).all():
+    if not _is_finite(values):
         raise InputError(f"{where}: the sparse vector holds NaN or infinite values.")
+
+
+def _is_finite(values: Float32Array) -> bool:
+    # The sum of squares is finite when all are, but for large ones, and several times as fast to see.
+    return math.isfinite(values.dot(values)) or bool(np.isfinite(values).all())
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -329,10 +329,12 @@ class MilvusStore:
         )
 
     def optimize(self, collection: str) -> None:
-        """See :class:`ragstack.adapters.base.VectorStore`; returns once the server's index has every sealed row."""
+        """See :class:`ragstack.adapters.base.VectorStore`; returns once searches use the index for every row."""
         opened = self._collection(collection)
         self.flush(collection)
         upkeep.wait_for_index(self._connection, opened)
+        if not self.block.is_lite:
+            upkeep.wait_for_handoff(self._connection, opened)
 
     def health(self) -> StoreHealth:
         """See :class:`ragstack.adapters.base.VectorStore`."""

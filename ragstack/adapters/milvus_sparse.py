@@ -28,8 +28,11 @@ def bounding_weights(vector: SparseVector) -> dict[int, float]:
 
 def positive_weights(vector: SparseVector) -> dict[int, float]:
     """The positive part, in the engine's range of indices; may be empty."""
+    indices, values = vector.indices.tolist(), vector.values.tolist()
+    if not indices or (indices[-1] <= _LAST and min(values) > 0):  # as good as all are
+        return dict(zip(indices, values, strict=True))
     weights: dict[int, float] = {}
-    for index, value in zip(vector.indices.tolist(), vector.values.tolist(), strict=True):
+    for index, value in zip(indices, values, strict=True):
         if value > 0:
             at = min(index, _LAST)
             weights[at] = weights.get(at, 0.0) + value

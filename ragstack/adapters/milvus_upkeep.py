@@ -16,6 +16,7 @@ from ragstack.errors import StoreUnavailableError
 
 _INDEX_POLL_S = 0.2
 _LOAD_POLL_S = 0.02
+_PATIENCE_S = 3600.0
 
 
 def described(connection: Connection, name: str, at: str) -> Collection | None:
@@ -36,19 +37,27 @@ def described(connection: Connection, name: str, at: str) -> Collection | None:
 
 
 def make_searchable(connection: Connection, opened: Collection, index: MilvusIndexConfig) -> None:
-    """Create the indexes and load the collection, unless it is loaded. Ends what a process that died began."""
+    """Create the indexes and load the collection, unless that is done. Ends what a process that died began."""
+    missing = [
+        arguments
+        for arguments in index_params(index, sparse=opened.stored.sparse)
+        if not connection.call("open", opened.name, _list_indexes(opened.at, str(arguments["field_name"])))
+    ]
     state = connection.call(
         "open", opened.name, lambda client, left: client.get_load_state(opened.at, timeout=left)["state"]
     )
-    if state == LoadState.Loaded:
+    # Milvus Lite calls a collection loaded that has no index yet, and would scan it for ever.
+    if state == LoadState.Loaded and not missing:
         return
     params = connection.call("create", opened.name, lambda client, left: client.prepare_index_params())
-    for arguments in index_params(index, sparse=opened.stored.sparse):
+    for arguments in missing:
         params.add_index(**arguments)
     # The driver's own waiting sleeps half a second before it looks, for each index and for loading.
-    connection.call(
-        "create", opened.name, lambda client, left: client.create_index(opened.at, params, sync=False, timeout=left)
-    )
+    if missing:
+        connection.call(
+            "create", opened.name, lambda client, left: client.create_index(opened.at, params, sync=False, timeout=left)
+        )
+        state = LoadState.NotLoad
     connection.call(
         "load", opened.name, lambda client, left: client.load_collection(opened.at, _async=True, timeout=left)
     )
@@ -66,23 +75,54 @@ def make_searchable(connection: Connection, opened: Collection, index: MilvusInd
 
 
 def wait_for_index(connection: Connection, opened: Collection) -> None:
-    """Return once no sealed row waits for the index; StoreUnavailableError when it makes no progress for a timeout."""
+    """Return once no sealed row waits for the index.
+
+    StoreUnavailableError when it fails, or when an hour has passed in which no segment was finished.
+    """
     least, since = -1, time.monotonic()
     for column in [DENSE, *([SPARSE] if opened.stored.sparse else [])]:
         while True:
-            state = connection.call("optimize", opened.name, _describe_index(opened.at, column))
-            waiting = int((state or {}).get("pending_index_rows", 0))
+            state = connection.call("optimize", opened.name, _describe_index(opened.at, column)) or {}
+            waiting = int(state.get("pending_index_rows", 0))
             if waiting == 0:
                 break
             if waiting != least:
                 least, since = waiting, time.monotonic()
-            if time.monotonic() - since > max(connection.timeout_s, 60.0):
+            if state.get("state") == "Failed" or time.monotonic() - since > _PATIENCE_S:
                 raise StoreUnavailableError(
                     f"Milvus at {connection.place.address} does not go on building the index of {opened.name!r}: "
-                    f"{waiting} rows wait.",
+                    f"{waiting} rows wait. {state.get('index_state_fail_reason', '')}".rstrip(),
                     hint="Check the log of its index nodes.",
                 )
             time.sleep(_INDEX_POLL_S)
+
+
+def wait_for_handoff(connection: Connection, opened: Collection) -> None:
+    """Return once the segments that grow now are searched by their index; StoreUnavailableError after an hour.
+
+    Until then the server searches the rows of a growing segment with a coarse index of its own. They must have
+    been flushed. What others write meanwhile is not waited for.
+    """
+    growing = _growing_segments(connection, opened)
+    ends = time.monotonic() + _PATIENCE_S
+    while growing & _growing_segments(connection, opened):
+        if time.monotonic() > ends:
+            raise StoreUnavailableError(
+                f"Milvus at {connection.place.address} does not load the index of {opened.name!r}.",
+                hint="Check the log of its query nodes, and their memory.",
+            )
+        time.sleep(_INDEX_POLL_S)
+
+
+def _growing_segments(connection: Connection, opened: Collection) -> set[int]:
+    segments = connection.call(
+        "optimize", opened.name, lambda client, left: client.list_loaded_segments(opened.at, timeout=left), opened.at
+    )
+    return {int(each.segment_id) for each in segments if each.state_name == "Growing" and each.num_rows}
+
+
+def _list_indexes(at: str, column: str) -> Request:
+    return lambda client, left: client.list_indexes(at, field_name=column, timeout=left)
 
 
 def _describe_index(at: str, column: str) -> Request:

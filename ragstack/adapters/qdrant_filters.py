@@ -35,7 +35,8 @@ Clause: TypeAlias = "qdrant.FieldCondition | qdrant.HasIdCondition | qdrant.IsEm
 
 def compile_filter(filter: Filter, keys: Mapping[str, tuple[str, FieldType]]) -> qdrant.Filter:
     """Qdrant's form of a filter that ``bind_filter`` returned. ``keys`` gives each field its index key and type."""
-    return qdrant.Filter(must=[_clause(filter, keys)])
+    clause = _clause(filter, keys)
+    return clause if isinstance(clause, qdrant.Filter) else qdrant.Filter(must=[clause])
 
 
 def _clause(filter: Filter, keys: Mapping[str, tuple[str, FieldType]]) -> Clause:
@@ -95,8 +96,8 @@ def _from(key: str, low: int) -> Clause:
     if bound < low:
         bound = math.nextafter(bound, math.inf)
     beyond = [_float_range(key, gte=bound)] if bound <= INT64_MAX else []
-    between = _one_of(key, list(range(low, min(int(bound), INT64_MAX + 1))))
-    return _any([*beyond, between])
+    between = range(low, min(int(bound), INT64_MAX + 1))
+    return _any([*beyond, *([_one_of(key, between)] if between else [])])
 
 
 def _up_to(key: str, high: int) -> Clause:
@@ -108,7 +109,8 @@ def _up_to(key: str, high: int) -> Clause:
     bound = float(high)
     if bound > high:
         bound = math.nextafter(bound, -math.inf)
-    return _any([_float_range(key, lte=bound), _one_of(key, list(range(int(bound) + 1, high + 1)))])
+    between = range(int(bound) + 1, high + 1)
+    return _any([_float_range(key, lte=bound), *([_one_of(key, between)] if between else [])])
 
 
 def _one_of(key: str, values: Sequence[int]) -> Clause:
@@ -133,6 +135,8 @@ def _all(parts: Sequence[Clause]) -> Clause:
 
 
 def _any(parts: Sequence[Clause]) -> Clause:
+    if len(parts) == 1:
+        return parts[0]
     return qdrant.Filter(should=list(parts)) if parts else _nothing()
 
 

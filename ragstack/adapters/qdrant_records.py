@@ -2,7 +2,7 @@
 
 A point's payload is ours: ``payload`` holds the record's payload as JSON text, so it comes back equal
 whatever its keys and numbers are; each declared field has an index key (``f0``, ``f1``, ...) with its
-values in the form that filters compare; ``lists`` names the keys whose value is a list.
+value or values in the form that filters compare; ``lists`` names the keys whose value is a list.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def index_values(payload: Payload, id_: str, keys: Mapping[str, tuple[str, Field
         except InputError as error:
             raise InputError(f"record {id_}: {error.message}", hint=error.hint) from error
         if members:
-            values[key] = [keyword(member) for member in members] if type_ in ("keyword", "bool") else list(members)
+            stored = [keyword(member) for member in members] if type_ in ("keyword", "bool") else members
+            # A list of one means the same to the index, and takes the driver several times as long to read.
+            values[key] = stored[0] if len(stored) == 1 else list(stored)
         if isinstance(value, (list, tuple)):
             lists.append(key)
     if lists:

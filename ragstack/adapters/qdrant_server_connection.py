@@ -30,11 +30,13 @@ def connect(block: QdrantStoreConfig, deadline: Deadline) -> QdrantClient:
     """A client of the server of ``block``; nothing is sent yet. StoreUnavailableError for unusable TLS settings."""
     if block.uri == IN_MEMORY:
         return QdrantClient(IN_MEMORY)
-    options: dict[str, Any] = {}
+    # A channel waits longer after each failure until it connects again, up to 2 minutes unless it is told otherwise.
+    grpc_options: dict[str, Any] = {"grpc.initial_reconnect_backoff_ms": 100, "grpc.max_reconnect_backoff_ms": 1000}
+    options: dict[str, Any] = {"grpc_options": grpc_options}
     if block.tls_ca_file is not None:
         try:
             options["verify"] = ssl.create_default_context(cafile=block.tls_ca_file)
-            options["grpc_options"] = {"root_certificates": Path(block.tls_ca_file).read_bytes()}
+            grpc_options["root_certificates"] = Path(block.tls_ca_file).read_bytes()
         except OSError as error:  # ssl.SSLError is one
             raise StoreUnavailableError(
                 f"the certificates in {block.tls_ca_file} cannot be used: {error}.", hint="Check store.tls_ca_file."

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -143,13 +143,20 @@ def index_values(payload: Payload, id_: str, fields: Mapping[str, FieldKeys]) ->
             continue
         if keys.is_number:
             numbers = [ordered(keys.type_, member) for member in members]
-            values[keys.main] = numbers
+            values[keys.main] = _stored(numbers)
             large = [number for number in numbers if not -SAFE <= number <= SAFE]
             if large:
-                values[keys.mid] = [number >> MID_BITS for number in large]
-                values[keys.coarse] = [number >> COARSE_BITS for number in large]
+                values[keys.mid] = _stored([number >> MID_BITS for number in large])
+                values[keys.coarse] = _stored([number >> COARSE_BITS for number in large])
+        elif keys.type_ == "datetime":
+            values[keys.main] = _stored(members)
         else:
-            values[keys.main] = list(members) if keys.type_ == "datetime" else [keyword(member) for member in members]
+            values[keys.main] = _stored([keyword(member) for member in members])
     if lists:
         values[LISTS_KEY] = lists
     return values
+
+
+def _stored(members: Sequence[Scalar]) -> Scalar | list[Scalar]:
+    """A list of one means the same to an index as its member, and takes longer on every way there."""
+    return members[0] if len(members) == 1 else list(members)

@@ -32,8 +32,7 @@ def to_point(record: Record, dim: int, fields: Mapping[str, FieldKeys]) -> model
         vectors[SPARSE] = sparse_to_driver(record.sparse)
     text = payload_text(record.payload, record.id)
     payload = {PAYLOAD_KEY: text, **index_values(record.payload, record.id, fields)}
-    # Not validated again, number by number: all that goes in was made here.
-    return models.PointStruct.model_construct(id=record.id, vector=vectors, payload=payload)
+    return models.PointStruct(id=record.id, vector=vectors, payload=payload)
 
 
 def portions(
@@ -59,11 +58,13 @@ def estimated_bytes(point: models.PointStruct) -> int:
     terms = len(vectors[SPARSE].indices) if SPARSE in vectors else 0
     payload = point.payload or {}
     text = 2 * len(payload[PAYLOAD_KEY])  # quotes are escaped, and characters beyond ASCII take more bytes
-    indexed = sum(len(key) + sum(map(_length, payload[key])) for key in payload if key != PAYLOAD_KEY)
+    indexed = sum(len(key) + _length(payload[key]) for key in payload if key != PAYLOAD_KEY)
     return _BYTES_PER_POINT + len(vectors[DENSE]) * _BYTES_PER_NUMBER + terms * _BYTES_PER_TERM + text + indexed
 
 
-def _length(value: str | int) -> int:
+def _length(value: str | int | list[str | int]) -> int:
+    if isinstance(value, list):
+        return sum(map(_length, value))
     return 2 * len(value) + 4 if isinstance(value, str) else _BYTES_PER_NUMBER
 
 
@@ -92,7 +93,7 @@ def to_record(point: models.Record, collection: str) -> Record:
 
 def sparse_to_driver(vector: SparseVector) -> models.SparseVector:
     """The driver's form of a sparse vector."""
-    return models.SparseVector.model_construct(indices=vector.indices.tolist(), values=vector.values.tolist())
+    return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
 
 
 def _sparse_of(vectors: Mapping[str, Any]) -> SparseVector:

@@ -54,7 +54,9 @@ class Mistake:
 def mistake_from(error: ErrorDetails, values: Mapping[str, Any]) -> Mistake:
     """Translate one pydantic error about a file with these ``values``."""
     kind, context = error["type"], error.get("ctx", {})
-    path = _key_path(error["loc"])
+    path = _key_path(error["loc"], values)
+    if kind == "union_tag_invalid":
+        path = (*path, "type")
     if kind == "value_error" and path[-1] == "[key]":
         return Mistake(path[:-1], str(context["error"]), about_key=True, spoils=(path[:-1],))
     if kind == "extra_forbidden":
@@ -73,25 +75,33 @@ def mistake_from(error: ErrorDetails, values: Mapping[str, Any]) -> Mistake:
     return Mistake(path, _sentence(kind, context, error), spoils=(path,))
 
 
-def _key_path(location: Sequence[str | int]) -> KeyPath:
+def _key_path(location: Sequence[str | int], values: Mapping[str, Any]) -> KeyPath:
     """The path in the file: pydantic's location without the names it gives to the members of a union."""
     path = tuple(location)
     if path and path[0] in PipelineConfig.FAMILIES:
-        return path[:1] + path[2:]
-    if path[:2] == ("sources", "paths"):
+        path = path[:1] + path[2:]
+    elif path[:2] == ("sources", "paths"):
         return path[:3] + path[4:]
-    return path
+    kept: KeyPath = ()
+    for part in path[:-1]:
+        block = block_value(values, kept)
+        # The members of a union inside a block are chosen by `type`; their names are no keys of the file.
+        if isinstance(part, int) or not isinstance(block, dict) or part in block:
+            kept = (*kept, part)
+    return (*kept, *path[-1:])
 
 
 def _sentence(kind: str, context: Mapping[str, Any], error: ErrorDetails) -> str:
-    got = found(error["input"])
+    value = context.get("tag", error["input"])
+    got = found(value)
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind]}, got {got}{_quoting_advice(kind, error['input'])}"
     if kind in _BOUNDS:
         words, key = _BOUNDS[kind]
         return f"expected {words} {_number(context[key])}, got {got}"
-    if kind == "literal_error":
-        return f"expected {context['expected']}, got {got}{_nearest(error['input'], context['expected'])}"
+    if kind in ("literal_error", "union_tag_invalid"):
+        expected = context.get("expected_tags") or context["expected"]
+        return f"expected {expected}, got {got}{_nearest(value, expected)}"
     if kind == "string_too_short":
         return f"expected a string that is not empty, got {got}"
     if kind == "value_error":

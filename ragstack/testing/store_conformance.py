@@ -148,16 +148,15 @@ class VectorStoreConformance(SearchConformance):
 
     # Records
 
-    def test_records_come_back_whole(self, store: VectorStore) -> None:
-        store.ensure_collection(SPEC)
-        records = [make_record(i, {"n": i}, sparse={i: 0.5, 2**32 - 1 - i: 2.0}) for i in range(5)]
+    def test_records_come_back_whole(self, filled: VectorStore) -> None:
+        records = [make_record(100 + i, {"n": i}, sparse={i: 0.5, 2**32 - 1 - i: 2.0}) for i in range(5)]
         records.append(make_record(9))
-        store.upsert("main", records)
-        found = store.fetch("main", [*(record.id for record in records), record_id(77)])
+        filled.upsert("main", records)
+        found = filled.fetch("main", [*(record.id for record in records), record_id(77)])
         assert found.keys() == {record.id for record in records}
         for record in records:
             _assert_same(found[record.id], record)
-        assert store.fetch("main", []) == {}
+        assert filled.fetch("main", []) == {}
 
     @pytest.mark.parametrize(
         "payload",
@@ -170,14 +169,14 @@ class VectorStoreConformance(SearchConformance):
         ],
         ids=["empty", "unicode", "64 KB", "numbers", "odd keys"],
     )
-    def test_payloads_come_back_equal(self, store: VectorStore, payload: dict[str, Any]) -> None:
-        store.ensure_collection(SPEC)
-        store.upsert("main", [make_record(1, payload, sparse={1: 1.0})])
+    def test_payloads_come_back_equal(self, filled: VectorStore, payload: dict[str, Any]) -> None:
+        record = make_record(1, payload, sparse={1000: 1.0})
+        filled.upsert("main", [record])
         seen = [
-            store.fetch("main", [record_id(1)])[record_id(1)].payload,
-            store.search_dense("main", make_record(1).dense, 1)[0].payload,
-            store.search_sparse("main", make_sparse({1: 1.0}), 1)[0].payload,
-            next(iter(store.iterate("main"))).payload,
+            filled.fetch("main", [record.id])[record.id].payload,
+            filled.search_dense("main", record.dense, 1)[0].payload,
+            filled.search_sparse("main", make_sparse({1000: 1.0}), 1)[0].payload,
+            next(hit.payload for hit in filled.iterate("main") if hit.id == record.id),
         ]
         for found in seen:
             assert found == payload
@@ -194,11 +193,11 @@ class VectorStoreConformance(SearchConformance):
         assert [hit.id for hit in filled.search_sparse("main", make_sparse({1000: 1.0}), 5)] == [new.id]
         assert filled.search_dense("main", new.dense, 1, params=EXACT)[0].id == new.id
 
-    def test_of_one_id_twice_in_a_call_the_last_wins(self, store: VectorStore) -> None:
-        store.ensure_collection(SPEC)
-        store.upsert("main", [make_record(1, {"n": 1}), make_record(2), make_record(1, {"n": 2}, sparse={5: 1.0})])
-        assert store.count("main") == 2
-        assert store.fetch("main", [record_id(1)])[record_id(1)].payload == {"n": 2}
+    def test_of_one_id_twice_in_a_call_the_last_wins(self, filled: VectorStore) -> None:
+        new = record_id(100)
+        filled.upsert("main", [make_record(100, {"n": 1}), make_record(2), make_record(100, {"n": 2}, sparse={5: 1.0})])
+        assert filled.count("main") == 41
+        assert filled.fetch("main", [new])[new].payload == {"n": 2}
 
     def test_a_call_with_an_invalid_record_writes_nothing(self, filled: VectorStore) -> None:
         for bad, error in INVALID:

@@ -35,11 +35,11 @@ class QdrantStoreConfig(ConfigBlock):
         default=30.0, ge=0.1, description="Seconds that one request may take, attempts after a failure included."
     )
     retries: int = Field(
-        default=8,
+        default=30,
         ge=0,
         le=100,
-        description="Attempts after one that failed for a passing reason, at growing distances; until the server has"
-        " answered once at most 2.",
+        description="Attempts after one that failed for a passing reason, at growing distances, while timeout_s lasts;"
+        " until the server has answered once at most 2.",
     )
     prefer_grpc: bool = Field(default=False, description="Send requests over gRPC instead of HTTP.")
     grpc_port: int = Field(default=6334, ge=1, le=65535, description="Port of the server's gRPC interface.")

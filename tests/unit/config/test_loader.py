@@ -187,3 +187,26 @@ def test_later_checks_can_point_into_the_file() -> None:
     assert str(loaded.problem("store.path", "bad")) == "f.yaml: store.path: bad"
     assert str(LoadedConfig(PipelineConfig()).problem("store.path", "bad")) == "built-in default: store.path: bad"
     assert loaded.error("store.path", "bad", hint="h").problems == (loaded.problem("store.path", "bad"),)
+
+
+@pytest.mark.parametrize(
+    ("block", "key_path", "message"),
+    [
+        ("{type: milvus, index: {type: HNSW, m: 0}}", "store.index.m", "expected at least 4, got 0"),
+        (
+            "{type: weaviate, index: {type: flat, quantizer: {type: bq, rescore: 1}}}",
+            "store.index.quantizer.rescore",
+            "unknown key in the block 'store.index.quantizer'; did you mean 'rescore_limit'?",
+        ),
+        (
+            "{type: weaviate, index: {type: dynamic, hnsw: {ef: 0}}}",
+            "store.index.hnsw.ef",
+            "expected at least 1, got 0",
+        ),
+        ("{type: weaviate, index: {type: flatt}}", "store.index.type", "did you mean 'flat'?"),
+    ],
+)
+def test_a_block_that_is_chosen_by_type_inside_another(block: str, key_path: str, message: str) -> None:
+    _, _, found, told = only(f"store: {block}\n")
+    assert found == key_path
+    assert message in told
