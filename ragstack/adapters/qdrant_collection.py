@@ -28,7 +28,7 @@ from ragstack.adapters.base import CollectionSpec
 from ragstack.adapters.checks import check_growth
 from ragstack.adapters.qdrant_damage import deadly_because, stamp_of
 from ragstack.adapters.qdrant_errors import damaged, panic_text_held_back, sync_folder
-from ragstack.adapters.qdrant_records import DENSE, PAYLOAD_KEY, SPARSE, index_type, index_values, payload_of
+from ragstack.adapters.qdrant_records import DENSE, PAYLOAD_KEY, SPARSE, field_index, index_values, payload_of
 from ragstack.adapters.qdrant_space import is_in_memory
 from ragstack.adapters.qdrant_values import LISTS_KEY
 from ragstack.errors import CollectionError, RagstackError
@@ -128,9 +128,10 @@ def create(folder: Path, spec: CollectionSpec, settings: HnswSettings) -> None:
     # Opening reads all vectors into the page cache; in a file system that is memory already this gains
     # nothing, and fills the holes of its files.
     memory = qdrant.Memory.Cold if is_in_memory(building) else None
+    mapped = _mapped(building)
     config = qdrant.EdgeConfig(
         vectors={DENSE: qdrant.EdgeVectorParams(size=spec.dim, distance=qdrant.Distance.Cosine, memory=memory)},
-        sparse_vectors={SPARSE: qdrant.EdgeSparseVectorParams()},
+        sparse_vectors={SPARSE: qdrant.EdgeSparseVectorParams(memory=mapped)},
         hnsw_config=qdrant.HnswIndexConfig(
             # Below this size of a segment, or of what a filter leaves of it, the driver scans.
             m=settings.m,
@@ -143,15 +144,21 @@ def create(folder: Path, spec: CollectionSpec, settings: HnswSettings) -> None:
         ),
     )
     shard = qdrant.EdgeShard.create(str(building / SHARD), config)
-    shard.update(qdrant.UpdateOperation.create_field_index(LISTS_KEY, qdrant.PayloadSchemaType.Keyword))
+    shard.update(field_index(LISTS_KEY, "keyword", mapped))
     for name, type_ in spec.fields.items():
-        shard.update(qdrant.UpdateOperation.create_field_index(index_key(name, type_), index_type(type_)))
+        shard.update(field_index(index_key(name, type_), type_, mapped))
     shard.flush()
     shard.close()
     _describe(building, spec)
     write_json(building / MARK, {"points": 0})
     building.rename(folder)
     sync_folder(folder.parent)
+
+
+def _mapped(folder: Path) -> qdrant.Memory | None:
+    """Mapped files, which the system can take back, instead of the process's own memory (a third of it at 100,000 chunks);
+    None in a file system that is memory itself."""
+    return None if is_in_memory(folder) else qdrant.Memory.Cached
 
 
 def load(folder: Path, *, probe: bool = True) -> OpenCollection:
@@ -208,9 +215,10 @@ def add_fields(opened: OpenCollection, spec: CollectionSpec) -> None:
     with opened.write_lock:
         grown = replace(opened.spec, fields={**opened.spec.fields, **new})
         keys = {name: (index_key(name, type_), type_) for name, type_ in grown.fields.items()}
+        mapped = _mapped(opened.folder)
         opened.begin_write()
         for name, type_ in new.items():
-            opened.shard.update(qdrant.UpdateOperation.create_field_index(index_key(name, type_), index_type(type_)))
+            opened.shard.update(field_index(index_key(name, type_), type_, mapped))
         for points in opened.pages(None):
             for point in points:
                 _index_new_fields(opened, point, new, keys)

@@ -24,18 +24,18 @@ from ragstack.types import SparseVector
 PAYLOAD_KEY = "payload"
 DENSE, SPARSE = "dense", "sparse"
 _decode = json.JSONDecoder().raw_decode
-_INDEX_TYPES = {
-    "keyword": qdrant.PayloadSchemaType.Keyword,
-    "bool": qdrant.PayloadSchemaType.Keyword,
-    "integer": qdrant.PayloadSchemaType.Integer,
-    "float": qdrant.PayloadSchemaType.Float,
-    "datetime": qdrant.PayloadSchemaType.Datetime,
+_INDEX_PARAMS: dict[FieldType, Any] = {
+    "keyword": qdrant.KeywordIndexParams,
+    "bool": qdrant.KeywordIndexParams,
+    "integer": qdrant.IntegerIndexParams,
+    "float": qdrant.FloatIndexParams,
+    "datetime": qdrant.DatetimeIndexParams,
 }
 
 
-def index_type(type_: FieldType) -> qdrant.PayloadSchemaType:
-    """The payload index that serves filters on a field of this type."""
-    return _INDEX_TYPES[type_]
+def field_index(key: str, type_: FieldType, memory: qdrant.Memory | None) -> qdrant.UpdateOperation:
+    """Makes the payload index that serves filters on a field of this type, kept in this kind of memory."""
+    return qdrant.UpdateOperation.create_field_index(key, _INDEX_PARAMS[type_](memory=memory))
 
 
 def to_point(record: Record, dim: int, keys: Mapping[str, tuple[str, FieldType]]) -> qdrant.Point:
