@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from ragstack.api.audit import audit_chain
 from ragstack.api.checking import CheckedAnswer
-from ragstack.api.observing import observe_chain
+from ragstack.api.observing import observe_answer
 from ragstack.api.security import Caller
 from ragstack.api.state import AppState
 from ragstack.citations.chain import Chain, Citation
@@ -15,7 +15,7 @@ from ragstack.ledger.issued_citations import IssuedCitation
 
 def answered(state: AppState, caller: Caller, answer: CheckedAnswer, request_id: str) -> None:
     """A chain is about to be sent. Called once a query, in the query's thread and the request's context."""
-    observe_chain(state, answer.chain)
+    observe_answer(state, answer)
     audit_chain(state.audit, caller, answer.chain, request_id)
     if answer.chain.answer is not None:
         state.issued.add(issued(answer.chain, answer.chain.answer.citations))

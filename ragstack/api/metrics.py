@@ -5,8 +5,9 @@ Labels have few values: route templates (never paths), stages, statuses, classes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -14,6 +15,7 @@ from starlette.types import Scope
 
 from ragstack.api.gpu_metrics import GpuCollector
 from ragstack.citations.chain import Chain
+from ragstack.citations.verify import Status
 from ragstack.embedding.base import BudgetedEmbedder, Embedder
 from ragstack.embedding.batching import padding_share, plan_batches
 from ragstack.version import __version__
@@ -66,7 +68,7 @@ class Metrics:
             registry=registry,
         )
         self.citations = Counter(
-            "ragstack_citations", "Citations of answers: verified, or dropped and why.", ("outcome",), registry=registry
+            "ragstack_citations", "Citations of answers, by what their check gave or why they were dropped.", ("outcome",), registry=registry
         )
         self.answers = Counter("ragstack_answers", "Chains by what came of them.", ("outcome",), registry=registry)
         self.batch_texts = Histogram(
@@ -89,7 +91,7 @@ class Metrics:
         build.labels(__version__).set(1)
         for kind in ("prompt", "completion"):
             self.llm_tokens.labels(kind)
-        for outcome in ("verified", "dropped_marker", "dropped_quote"):
+        for outcome in (*get_args(Status), "dropped_marker", "dropped_quote"):
             self.citations.labels(outcome)
         for outcome in ("answered", "unanswered", "failed"):
             self.answers.labels(outcome)
@@ -116,15 +118,16 @@ class Metrics:
             plan = plan_batches(token_counts, embedder.max_batch_tokens)
             self.batch_padding.observe(padding_share(token_counts, plan))
 
-    def observe_chain(self, chain: Chain) -> None:
-        """The stages, citations and tokens of one finished chain."""
+    def observe_chain(self, chain: Chain, statuses: Iterable[Status]) -> None:
+        """The stages and tokens of one finished chain, and what the check of each of its citations gave."""
         for stage, seconds in chain.timings_s.items():
             if stage != "total":
                 self.observe_stage(stage, seconds)
         answer = chain.answer
         if answer is None:
             return
-        self.citations.labels("verified").inc(len(answer.citations))
+        for status in statuses:
+            self.citations.labels(status).inc()
         self.citations.labels("dropped_marker").inc(answer.dropped_markers)
         self.citations.labels("dropped_quote").inc(answer.dropped_quotes)
         self.llm_tokens.labels("prompt").inc(answer.prompt_tokens or 0)

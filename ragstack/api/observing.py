@@ -11,9 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ragstack.api.metrics import Metrics, current_scope, route_of
 from ragstack.api.security import CALLER_KEY, Caller
 from ragstack.api.tracing import Tracing
-from ragstack.citations.chain import Chain
 
 if TYPE_CHECKING:
+    from ragstack.api.checking import CheckedAnswer
     from ragstack.api.state import AppState
 
 _log = logging.getLogger("ragstack.requests")
@@ -22,10 +22,10 @@ CLIENT_LEFT = 499
 """The status under which a request is counted whose client went away before it was answered (nginx's number)."""
 
 
-def observe_chain(state: AppState, chain: Chain) -> None:
+def observe_answer(state: AppState, answer: CheckedAnswer) -> None:
     """Count and trace one finished chain; to be called where a route has it, in the request's own context."""
-    state.metrics.observe_chain(chain)
-    state.tracing.chain(chain)
+    state.metrics.observe_chain(answer.chain, (checked.status for checked in answer.citations))
+    state.tracing.chain(answer.chain)
 
 
 class ObservingMiddleware:

@@ -25,8 +25,8 @@ from prometheus_client.parser import text_string_to_metric_families
 import ragstack
 from ragstack.api.app import create_app
 from ragstack.api.gpu_metrics import GPU_METRICS, GpuCollector
-from ragstack.api.observing import observe_chain
 from ragstack.api.tracing import open_tracing
+from ragstack.citations.chain import Chain
 from ragstack.cli.log_format import log_formatter
 from ragstack.errors import InputError
 
@@ -66,7 +66,7 @@ def rule_expressions() -> list[str]:
 def test_every_metric_of_the_rules_and_the_board_exists(client: TestClient, pipeline: ragstack.Pipeline) -> None:
     client.post("/embed", json={"inputs": ["a pump", "a valve"]})
     client.get("/nowhere")
-    observe_chain(client.app.state.ragstack, pipeline.query("How often is the pump checked?").chain)  # type: ignore[attr-defined]
+    client.post("/v1/query", json={"query": "How often is the pump checked?"})
     known = {name for name, _ in samples(client)} | set(GPU_METRICS)
     used = names_in(rule_expressions()) | names_in(board_expressions())
     assert len(used) > 15
@@ -117,16 +117,19 @@ def test_requests_batches_and_errors_are_counted(client: TestClient) -> None:
 
 
 def test_a_chain_is_counted_and_two_servers_count_apart(client: TestClient, pipeline: ragstack.Pipeline) -> None:
-    chain = pipeline.query("How often is the pump checked?").chain
-    assert chain.answer is not None
-    state = client.app.state.ragstack  # type: ignore[attr-defined]
-    observe_chain(state, chain)
-    assert value(client, "ragstack_citations_total", outcome="verified") == len(chain.answer.citations) > 0
+    chain = client.post("/v1/query", json={"query": "How often is the pump checked?"}).json()
+    cited = len(chain["answer"]["citations"])
+    assert value(client, "ragstack_citations_total", outcome="verified") == cited > 0
     assert value(client, "ragstack_answers_total", outcome="answered") == 1
     for stage in ("embed", "retrieve", "rerank", "cite", "answer"):
-        assert value(client, "ragstack_stage_duration_seconds_count", route="unmatched", stage=stage) == 1
-    dropped = chain.answer.model_copy(update={"dropped_markers": 2, "dropped_quotes": 3, "prompt_tokens": 40})
-    observe_chain(state, chain.model_copy(update={"answer": dropped}))
+        assert value(client, "ragstack_stage_duration_seconds_count", route="/v1/query", stage=stage) == 1
+    whole = Chain.model_validate_json(json.dumps(chain))
+    assert whole.answer is not None
+    dropped = whole.answer.model_copy(update={"dropped_markers": 2, "dropped_quotes": 3, "prompt_tokens": 40})
+    state = client.app.state.ragstack  # type: ignore[attr-defined]
+    state.metrics.observe_chain(whole.model_copy(update={"answer": dropped}), ["source_changed"])
+    assert value(client, "ragstack_citations_total", outcome="verified") == cited
+    assert value(client, "ragstack_citations_total", outcome="source_changed") == 1
     assert value(client, "ragstack_citations_total", outcome="dropped_marker") == 2
     assert value(client, "ragstack_citations_total", outcome="dropped_quote") == 3
     assert value(client, "ragstack_llm_tokens_total", kind="prompt") == 40
@@ -216,13 +219,13 @@ def test_spans_reach_a_collector_that_the_environment_names(
     sink: Sink, pipeline: ragstack.Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{sink.server_port}")
-    chain = pipeline.query("How often is the pump checked?").chain
     trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
     app = create_app(pipeline)
     with TestClient(app) as client:
         headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
         client.post("/v1/embeddings", json={"input": "a private text"}, headers=headers)
-        observe_chain(app.state.ragstack, chain)
+        answered = client.post("/v1/query", json={"query": "How often is the pump checked?"}, headers=headers)
+    chain = Chain.model_validate_json(answered.text)
     by_name = {span.name: span for span in sink.spans}
     request = by_name["POST /v1/embeddings"]
     assert request.trace_id.hex() == trace_id
