@@ -17,6 +17,7 @@ from ragstack.adapters.base import VectorStore
 from ragstack.adapters.registry import STORES
 from ragstack.chunking.base import Chunker
 from ragstack.chunking.registry import CHUNKERS
+from ragstack.config.generators import OpenAIGeneratorConfig
 from ragstack.config.models import (
     Bm25Config,
     EmbedderConfig,
@@ -92,7 +93,9 @@ def build_reranker(config: PipelineConfig, token_vectors: TokenVectorStore | Non
 
 
 def build_generator(block: GeneratorConfig) -> Generator:
-    """The generator of a ``generator`` block."""
+    """The generator of a ``generator`` block. Asks no model yet, but reads the tables that count its tokens."""
+    if isinstance(block, OpenAIGeneratorConfig):
+        return cast(Generator, GENERATORS.load(block.type)(block))
     return cast(Generator, _build(GENERATORS, block))
 
 

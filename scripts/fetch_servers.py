@@ -1,8 +1,10 @@
-"""Fetches or builds the servers that the tests of the vector stores run, once, into a cache outside the checkout.
+"""Fetches or builds what tests run and no package brings (vector stores, a language model, a browser), once, into a
+cache outside the checkout.
 
     python scripts/fetch_servers.py [SERVER...]
 
 The cache is ${RAGSTACK_TEST_CACHE:-~/.cache/ragstack-tests}. Needs a network; what is there already is kept.
+The browser is the system's: as root, where there is none, Debian's package is installed.
 """
 
 import sys

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -22,8 +23,8 @@ from ragstack.api.metrics import Metrics
 from ragstack.api.model_server import serving_models
 from ragstack.api.observing import ObservingMiddleware
 from ragstack.api.openapi import install_openapi
-from ragstack.api.redaction import keys_kept_out_of_logs
 from ragstack.api.readiness import Readiness
+from ragstack.api.redaction import keys_kept_out_of_logs
 from ragstack.api.request_ids import RequestIds
 from ragstack.api.routes import (
     chat,
@@ -34,6 +35,7 @@ from ragstack.api.routes import (
     jobs,
     metrics,
     models,
+    page,
     query,
     ranking,
     tei,
@@ -47,10 +49,21 @@ from ragstack.ledger.issued_citations import IssuedCitations
 from ragstack.pipeline import Pipeline
 from ragstack.version import __version__
 
-
 # Newer FastAPI writes spans and logs of its own, with paths, bodies and messages in them; ours have ids alone.
 # Older ones keep the argument among their extras.
-_NO_TELEMETRY: dict[str, bool] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+_NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+
+
+def require_startable(pipeline: Pipeline) -> None:
+    """Raise what would stop the application's start: there it would be a traceback in the server's log.
+
+    IndexFormatError or StoreError for files of the server that are damaged or cannot be written, InputError for a
+    folder of uploads where nothing is indexed.
+    """
+    ChainAudit.open(pipeline.config, pipeline.state_dir)
+    UploadFolder.open(pipeline.config, pipeline.state_dir)
+    with IssuedCitations(pipeline.state_dir):
+        pass
 
 
 def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI:
@@ -98,9 +111,14 @@ def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI
             await anyio.to_thread.run_sync(pipeline.close)
             await anyio.to_thread.run_sync(tracing.close)
 
-    app = FastAPI(title="ragstack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=_NO_TELEMETRY)  # type: ignore[arg-type]
+    app = FastAPI(
+        title="ragstack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=_NO_TELEMETRY
+    )
     install_error_handlers(app)
-    routers = [module.router for module in (query, chat, citations, documents, jobs, models, embeddings, ranking, tei, health, metrics)]
+    routers = [
+        module.router
+        for module in (query, chat, citations, documents, jobs, models, embeddings, ranking, tei, health, metrics, page)
+    ]
     for router in routers:
         app.include_router(router)
     install_openapi(app, routers)

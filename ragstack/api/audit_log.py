@@ -17,11 +17,11 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ragstack.errors import IndexFormatError, StoreError
 from ragstack.process_lock import hold_lock
@@ -29,6 +29,7 @@ from ragstack.types import canonical_json
 
 GENESIS = "0" * 64
 HEAD_FILE = "head.json"
+_LOCK_FILE = "lock"
 _LOCK_TIMEOUT_S = 10.0
 
 
@@ -153,7 +154,7 @@ class AuditLog:
     def _writing(self) -> Iterator[None]:
         with self._guard, _translated(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with hold_lock(self._folder / "lock", _LOCK_TIMEOUT_S, f"the audit log in {self._folder}"):
+            with hold_lock(self._folder / _LOCK_FILE, _LOCK_TIMEOUT_S, f"the audit log in {self._folder}"):
                 yield
 
 
@@ -164,14 +165,21 @@ def verify_audit_log(folder: Path, expected_head: str | None = None) -> tuple[He
     the folder cannot be read.
     """
     with _translated(folder):
-        noted = _read_head(folder)
-        start = noted or Head()
         findings: list[AuditFinding] = []
+        noted = None
+        # A server may be writing: what is there at one moment is read, without keeping it waiting.
+        with _still(folder):
+            files = [(path, path.stat().st_size) for path in log_files(folder)]
+            try:
+                noted = _read_head(folder)
+            except IndexFormatError:
+                findings.append(AuditFinding(HEAD_FILE, 0, "it is damaged, so lines may be missing at the end"))
+        start = noted or Head()
         seq, previous = start.first_seq - 1, start.first_prev
         hashes = {previous}
-        for path in log_files(folder):
+        for path, size in files:
             with path.open("rb") as file:
-                for number, line in enumerate(file, 1):
+                for number, line in enumerate(_lines(file, size), 1):
                     try:
                         entry = _parsed(line)
                     except ValueError as error:
@@ -185,7 +193,7 @@ def verify_audit_log(folder: Path, expected_head: str | None = None) -> tuple[He
                         )
                     seq, previous = entry["seq"], entry["hash"]
                     hashes.add(previous)
-        if noted is None and seq:
+        if noted is None and seq and not findings:
             findings.append(AuditFinding(HEAD_FILE, 0, "it is missing, so lines may be missing at the end"))
         if noted is not None and seq < noted.seq:
             findings.append(AuditFinding("", 0, f"lines {seq + 1} to {noted.seq} are missing at the end"))
@@ -194,6 +202,23 @@ def verify_audit_log(folder: Path, expected_head: str | None = None) -> tuple[He
         if expected_head is not None and expected_head not in hashes:
             findings.append(AuditFinding("", 0, f"no line has the hash {expected_head}"))
     return Head(seq, previous, start.first_seq, start.first_prev), findings
+
+
+def _lines(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+    """The lines in the first bytes of a file."""
+    while size_bytes > 0:
+        line = file.readline(size_bytes)
+        if not line:
+            return
+        size_bytes -= len(line)
+        yield line
+
+
+def _still(folder: Path) -> AbstractContextManager[object]:
+    """A block in which nothing is written to the log; a copy that cannot be written to needs none."""
+    if not os.access(folder, os.W_OK):
+        return nullcontext()
+    return hold_lock(folder / _LOCK_FILE, _LOCK_TIMEOUT_S, f"the audit log in {folder}")
 
 
 def log_files(folder: Path) -> list[Path]:

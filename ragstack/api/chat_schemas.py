@@ -94,8 +94,8 @@ class ChatBody(BaseModel):
             text = message.text(place)
             if number == last and not text.strip():
                 raise _mistake(f"{place}.content", "the question is empty")
-            if text.strip() and number < last and (message.role == "user" or message.role == "assistant"):
-                turns.append(Turn(message.role, text))
+            if text.strip() and number < last and message.role not in ("system", "developer"):
+                turns.append(Turn("user" if message.role == "user" else "assistant", text))
         return turns, self.messages[last].text(f"messages.{last}")
 
     def _refuse_unsupported(self) -> None:

@@ -121,17 +121,18 @@ class Guard:
         """Leave the caller in the scope. Raises what refuses the request at once."""
         headers = Headers(scope=scope)
         require_known_host(headers, scope, self._config)
+        caller: Caller | RagstackError
         try:
-            caller: Caller | RagstackError = self._callers.caller(credentials_of(headers))
+            caller = self._callers.caller(credentials_of(headers))
         except RagstackError as error:
-            # What is open to everybody (health, the page) is only read; all else is refused before its body is.
-            if scope["method"] not in _SAFE_METHODS:
-                raise
             caller = error
+        self._take_turn(caller, scope)
+        # What is open to everybody (health, the page) is only read; all else is refused before its body is.
+        if isinstance(caller, RagstackError) and scope["method"] not in _SAFE_METHODS:
+            raise caller
         if caller is ANONYMOUS and not self._config.security.allow_public_without_keys:
             require_this_machine(headers, scope, self._config)
         scope[CALLER_KEY] = caller
-        self._take_turn(caller, scope)
 
     def _take_turn(self, caller: Caller | RagstackError, scope: Scope) -> None:
         if self._rates is None or scope["path"] in _ALWAYS_OPEN:

@@ -32,6 +32,8 @@ _FORMAT = 1
 _KEY = re.compile(r"rsk_([0-9a-f]{12})_([0-9A-Za-z_-]{43})\Z", re.ASCII)
 _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._@-]{0,63}\Z", re.ASCII)
 _LOCK_TIMEOUT_S = 10.0
+RESERVED_NAMES = ("anonymous", "local")
+"""What callers without a key of the file are called."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,10 @@ class KeyFile:
         Raises InputError for a bad name or scope, a name that a usable key has, and an expiry that is past;
         FilterError for a bad filter.
         """
-        if not _NAME.match(name):
+        if not _NAME.match(name) or name in RESERVED_NAMES:
             raise InputError(
                 f"{name!r} is not a name for a key.",
-                hint="Letters, digits and . _ @ -, at most 64, a letter or digit first.",
+                hint="Letters, digits and . _ @ -, at most 64, a letter or digit first; not anonymous and not local.",
             )
         unknown = sorted(set(scopes) - set(SCOPES))
         if unknown or not scopes:

@@ -65,15 +65,16 @@ def _ask(pipeline: Pipeline) -> list[ReadinessCheck]:
     ]
     if getattr(pipeline.config.generator, "base_url", None) is not None:
         asked.append(("generator", _generator))
-    checks = []
-    for name, ask in asked:
-        try:
-            checks.append(ReadinessCheck(name=name, ok=True, detail=ask(pipeline)))
-        except RagstackError as error:
-            checks.append(ReadinessCheck(name=name, ok=False, detail=error.message))
-        except OSError as error:
-            checks.append(ReadinessCheck(name=name, ok=False, detail=f"cannot be reached: {error.strerror or error}"))
-    return checks
+    return [_answer(name, ask, pipeline) for name, ask in asked]
+
+
+def _answer(name: str, ask: Callable[[Pipeline], str], pipeline: Pipeline) -> ReadinessCheck:
+    try:
+        return ReadinessCheck(name=name, ok=True, detail=ask(pipeline))
+    except RagstackError as error:
+        return ReadinessCheck(name=name, ok=False, detail=error.message)
+    except OSError as error:
+        return ReadinessCheck(name=name, ok=False, detail=f"cannot be reached: {error.strerror or error}")
 
 
 def _store(pipeline: Pipeline) -> str:

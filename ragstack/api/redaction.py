@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 # Whatever follows the prefix is taken for a secret, also when it was cut short, quoted or percent-encoded.
@@ -53,20 +54,31 @@ def _without_key(argument: object) -> object:
     return redacted(str(argument))
 
 
+_GUARD = threading.Lock()
+_BEFORE: list[Callable[..., logging.LogRecord]] = []
+"""What made log records before the first server of this process began, once for each server that runs."""
+
+
 @contextmanager
 def keys_kept_out_of_logs() -> Iterator[None]:
     """A block in which no log record of this process is made with an API key in it, whichever logger makes it."""
-    make = logging.getLogRecordFactory()
-    guard = RedactingFilter()
-
-    def redacting(*args: object, **options: object) -> logging.LogRecord:
-        record = make(*args, **options)
-        guard.filter(record)
-        return record
-
-    logging.setLogRecordFactory(redacting)
+    with _GUARD:
+        if not _BEFORE:
+            _BEFORE.append(logging.getLogRecordFactory())
+            logging.setLogRecordFactory(_redacting)
+        else:
+            _BEFORE.append(_BEFORE[0])
     try:
         yield
     finally:
-        if logging.getLogRecordFactory() is redacting:
-            logging.setLogRecordFactory(make)
+        with _GUARD:
+            before = _BEFORE.pop()
+            if not _BEFORE:
+                logging.setLogRecordFactory(before)
+
+
+def _redacting(*args: object, **options: object) -> logging.LogRecord:
+    before: Callable[..., logging.LogRecord] = _BEFORE[0] if _BEFORE else logging.LogRecord
+    record = before(*args, **options)
+    RedactingFilter().filter(record)
+    return record

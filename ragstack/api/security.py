@@ -18,7 +18,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 
-from ragstack.api.keys import SCOPES, KeyFile, Scope
+from ragstack.api.keys import RESERVED_NAMES, SCOPES, KeyFile, Scope
 from ragstack.api.redaction import holds_key
 from ragstack.api.request_errors import AuthenticationError, ForbiddenError
 from ragstack.config.models import ServerConfig
@@ -48,8 +48,8 @@ class Caller:
         return scope in self.scopes or "admin" in self.scopes
 
 
-ANONYMOUS = Caller("anonymous", ALL_SCOPES)
-LOCAL = Caller("local", ALL_SCOPES)
+ANONYMOUS = Caller(RESERVED_NAMES[0], ALL_SCOPES)
+LOCAL = Caller(RESERVED_NAMES[1], ALL_SCOPES)
 """A command on the same machine that read the server's token from the state directory."""
 
 

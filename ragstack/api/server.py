@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import uvicorn
 from fastapi import FastAPI
 
-from ragstack.api.app import create_app
+from ragstack.api.app import create_app, require_startable
 from ragstack.api.discovery import RunningServer, announced, config_digest
 from ragstack.api.keys import KeyFile
 from ragstack.api.security import require_safe_address
@@ -41,6 +41,7 @@ def serve(pipeline: Pipeline, host: str, port: int, on_ready: Callable[[str], No
         exclusive = not pipeline.shared.store.capabilities.multi_process
         with suppress(IndexNotFoundError):  # a document may be sent first
             pipeline.engine.warm_up()
+        require_startable(pipeline)
         server = RunningServer(_url(listening), exclusive, config_digest(pipeline.config))
         app = create_app(pipeline, local_token=server.token)
         grace_s = pipeline.config.server.shutdown_timeout_s

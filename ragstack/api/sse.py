@@ -56,4 +56,3 @@ class EventStream(Response):
         finally:
             # A generator that was never started runs no ``finally`` of its own.
             self._on_end()
-

@@ -9,13 +9,13 @@ from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 from fastapi import Depends, Request
 
+from ragstack.api.audit import ChainAudit
+from ragstack.api.document_jobs import DocumentJobs
+from ragstack.api.jobs import JobRunner
 from ragstack.api.metrics import Metrics
 from ragstack.api.model_server import ModelServer
 from ragstack.api.readiness import Readiness
 from ragstack.api.shutdown import Shutdown
-from ragstack.api.audit import ChainAudit
-from ragstack.api.document_jobs import DocumentJobs
-from ragstack.api.jobs import JobRunner
 from ragstack.api.tracing import Tracing
 from ragstack.config.models import ServerConfig
 from ragstack.ledger.issued_citations import IssuedCitations

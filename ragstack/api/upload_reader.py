@@ -47,18 +47,20 @@ async def receive_files(
     folder: UploadFolder,
     max_file_bytes: int,
     max_files: int,
+    reserve_bytes: int,
     threads: CapacityLimiter,
 ) -> list[ReceivedFile]:
     """Write every file of an upload below ``.incoming``; the caller moves or discards them.
 
     Raises InputError for a body that is no upload or names that cannot be kept, TooLargeError for a file over
-    ``max_file_bytes``, StorageFullError when the disk is full; then, and when it is cancelled, nothing is left.
+    ``max_file_bytes``, StorageFullError when fewer than ``reserve_bytes`` would be left on the disk; then, and when it is cancelled, nothing is left.
     """
     receiver = _Receiver(folder, max_file_bytes, max_files)
     try:
         parser = receiver.parser(content_type)
 
         def feed(data: bytes) -> None:
+            folder.require_room(len(data), reserve_bytes)
             try:
                 parser.write(data)
             except FormParserError as error:

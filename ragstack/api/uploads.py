@@ -19,6 +19,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 import unicodedata
@@ -129,6 +130,15 @@ class UploadFolder:
         path = incoming / secrets.token_hex(16)
         return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
 
+    def require_room(self, size_bytes: int, reserve_bytes: int) -> None:
+        """Raise StorageFullError unless so much more fits on the disk and the reserve stays free.
+
+        The index may be on the same disk, and its store's files are mapped: a full disk kills the process.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self.root).free < size_bytes + reserve_bytes:
+            raise no_room()
+
     def source_id(self, folder: str, name: str) -> str:
         """The id that the file ``name`` in ``folder`` has in the index."""
         relative = name_of_path(str(PurePosixPath(folder, name)))
@@ -182,6 +192,12 @@ def _is_real(path: Path, is_kind: Callable[[int], bool]) -> bool:
 
 def storage_error(error: OSError) -> StorageFullError | None:
     """What to tell the sender when writing failed for want of room; None for another fault."""
-    if error.errno in _NO_ROOM:
-        return StorageFullError("the disk has no room for the upload; nothing was kept.", hint="Free some space there.")
-    return None
+    return no_room() if error.errno in _NO_ROOM else None
+
+
+def no_room() -> StorageFullError:
+    """The error for an upload that the disk cannot take."""
+    return StorageFullError(
+        "the disk has no room for the upload; nothing was kept.",
+        hint="Free some space there, or lower indexer.min_free_bytes.",
+    )

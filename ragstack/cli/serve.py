@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Annotated
 
 import typer
 
-from ragstack.cli.options import ConfigOption, load, with_epilog
+from ragstack.cli.options import ConfigOption, JsonOption, load, with_epilog
 from ragstack.errors import MissingExtraError
 
 _PACKAGES = ("anyio", "fastapi", "starlette", "uvicorn")
@@ -19,7 +21,8 @@ Examples:
   curl -s http://127.0.0.1:8000/v1/query -H 'Content-Type: application/json' -d '{"query": "..."}'
 
 While it runs, `ragstack query`, `index` and `rm` on this machine go through it. Ctrl-C or SIGTERM ends it: requests
-under way have server.shutdown_timeout_s seconds to end. A second Ctrl-C ends it at once.
+under way have server.shutdown_timeout_s seconds to end. A second Ctrl-C ends it at once. With --json one line of
+JSON, {"url", "pid"}, is printed when it takes requests.
 """)
 def serve(
     config: ConfigOption = None,
@@ -30,6 +33,7 @@ def serve(
         int | None,
         typer.Option("--port", min=0, max=65535, help="Port to listen on; server.port without it.", show_default=False),
     ] = None,
+    as_json: JsonOption = False,
 ) -> int:
     """Serve the REST API."""
     loaded = load(config)
@@ -41,11 +45,13 @@ def serve(
         raise MissingExtraError("ragstack serve", "server") from error
     from ragstack.pipeline import Pipeline
 
+    def announce(url: str) -> None:
+        if as_json:
+            print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
+        else:
+            print(f"Serving at {url} (routes: {url}/openapi.json). Ctrl-C ends it.", flush=True)
+
     server = loaded.config.server
     return run_server(
-        Pipeline(loaded), server.host if host is None else host, server.port if port is None else port, _announce
+        Pipeline(loaded), server.host if host is None else host, server.port if port is None else port, announce
     )
-
-
-def _announce(url: str) -> None:
-    print(f"Serving at {url} (routes: {url}/openapi.json). Ctrl-C ends it.", flush=True)

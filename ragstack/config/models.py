@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from ragstack.config.block import ConfigBlock, contradiction
+from ragstack.config.generators import OpenAIGeneratorConfig
 from ragstack.config.server_audit import AuditConfig
 from ragstack.config.server_documents import DocumentsConfig, JobsConfig
 from ragstack.config.server_models import ModelServerConfig
@@ -377,7 +378,10 @@ RerankerConfig: TypeAlias = Annotated[
     _tagged_by({"late_interaction": "late_interaction", "none": "none"}),
 ]
 GeneratorConfig: TypeAlias = Annotated[
-    Annotated[ExtractiveGeneratorConfig, Tag("extractive")] | ThirdParty, _tagged_by({"extractive": "extractive"})
+    Annotated[ExtractiveGeneratorConfig, Tag("extractive")]
+    | Annotated[OpenAIGeneratorConfig, Tag("openai")]
+    | ThirdParty,
+    _tagged_by({"extractive": "extractive", "openai": "openai"}),
 ]
 
 

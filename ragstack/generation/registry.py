@@ -4,4 +4,10 @@ from __future__ import annotations
 
 from ragstack.registry import Entry, Registry
 
-GENERATORS = Registry("generators", {"extractive": Entry("ragstack.generation.extractive:ExtractiveGenerator")})
+GENERATORS = Registry(
+    "generators",
+    {
+        "extractive": Entry("ragstack.generation.extractive:ExtractiveGenerator"),
+        "openai": Entry("ragstack.generation.openai:OpenAIGenerator", extra="llm"),
+    },
+)

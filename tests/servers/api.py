@@ -13,10 +13,10 @@ from fastapi import FastAPI
 
 
 @contextmanager
-def running_app(app: FastAPI) -> Iterator[str]:
-    """The URL of ``app``, served until the end of the block."""
+def running_app(app: FastAPI, *, access_log: bool = False) -> Iterator[str]:
+    """The URL of ``app``, served until the end of the block. ``access_log``: uvicorn's own lines for requests."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(app, log_config=None, access_log=access_log, lifespan="on", timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="api")
         thread.start()

@@ -15,9 +15,9 @@ from fastapi.responses import JSONResponse, Response
 from ragstack.api.chat_schemas import AnswerMessage, ChatBody, ChatCompletion, Choice, IndexedCitation, Usage
 from ragstack.api.checking import CheckedAnswer, CheckedCitation, CheckedEvent, CheckedSentence
 from ragstack.api.errors import ErrorBody, error_detail, errors, status_of
+from ragstack.api.limits import limited_filter, require_count
 from ragstack.api.openai_errors import OpenAIRoute, openai_detail
 from ragstack.api.routes.query import QUERY_ERRORS, status_header
-from ragstack.api.limits import limited_filter, require_count
 from ragstack.api.running import QueryRun
 from ragstack.api.security import Caller, caller_with
 from ragstack.api.served_models import PIPELINE_MODEL, unknown_model
@@ -68,9 +68,7 @@ class _Completion:
         **errors(*(status for status in QUERY_ERRORS if status != 422), 404),
     },
 )
-async def chat_completions(
-    body: ChatBody, request: Request, state: State, caller: Asker
-) -> Response:
+async def chat_completions(body: ChatBody, request: Request, state: State, caller: Asker) -> Response:
     """Answer the last message from the corpus.
 
     The content has markers `[n]`; `message.citations` says what they stand for, each checked before it was sent. In a

@@ -97,9 +97,7 @@ def _open(state: AppState, caller: Caller, citation_id: str, context_bytes: int)
                 replaced = issued if was_indexed else replaced
                 continue
             uri = evidence.uri_of(issued.source_id)
-            place = OpenDocument(archived).place(
-                issued.source_id, uri, issued.byte_start, issued.byte_end, headings
-            )
+            place = OpenDocument(archived).place(issued.source_id, uri, issued.byte_start, issued.byte_end, headings)
             status, detail = check_place(place, evidence)
             raw = source_bytes(place, evidence)
             return CitationBody(

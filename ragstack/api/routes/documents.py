@@ -20,6 +20,7 @@ from ragstack.api.upload_reader import ReceivedFile, receive_files
 from ragstack.api.uploads import folder_of
 from ragstack.api.visibility import require_own_document, visible_sources
 from ragstack.errors import InputError
+from ragstack.indexer.disk import reserve_bytes
 from ragstack.ledger.listing import ListedSource, list_sources
 
 router = APIRouter(prefix="/v1/documents", tags=["documents"])
@@ -86,12 +87,16 @@ async def upload(request: Request, state: State, caller: WriteCaller) -> dict[st
     """
     state.jobs.require_room()  # before the body is read
     config = state.pipeline.config
+    folder = state.documents.folder
+    reserve = reserve_bytes(config, state.pipeline.state_dir)
+    folder.require_room(int(request.headers.get("content-length", 0)), reserve)
     files = await receive_files(
         request.headers.get("content-type", ""),
         request.stream(),
-        state.documents.folder,
+        folder,
         min(config.server.documents.max_file_bytes, config.sources.max_file_bytes),
         config.server.documents.max_files,
+        reserve,
         state.threads,
     )
     job = await anyio.to_thread.run_sync(_begin_upload, state, caller, files, limiter=state.threads)

@@ -27,7 +27,9 @@ def live() -> Live:
     return Live()
 
 
-@router.get("/ready", response_model=ReadinessBody, responses={503: {"model": ReadinessBody, "description": "Not ready"}})
+@router.get(
+    "/ready", response_model=ReadinessBody, responses={503: {"model": ReadinessBody, "description": "Not ready"}}
+)
 async def ready(request: Request, state: State) -> Response:
     """Can questions be answered: index, store, model and generator, each with what is wrong.
 

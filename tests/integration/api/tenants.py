@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 import ragstack
@@ -109,22 +106,3 @@ def serving(folder: Path, *, with_keys: bool = True, **server: Any) -> Iterator[
         with TestClient(create_app(pipeline)) as client:
             yield Served(client, pipeline, keys, folder)
 
-
-@contextmanager
-def over_http(app: FastAPI, *, access_log: bool = False) -> Iterator[str]:
-    """Serve an application by uvicorn on a loopback port; its URL."""
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_config=None, log_level="debug", access_log=access_log, lifespan="on"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        deadline = time.monotonic() + 30
-        while not server.started and time.monotonic() < deadline:
-            time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(30)

@@ -226,8 +226,18 @@ def test_a_damaged_log_is_not_written_on(tmp_path: Path) -> None:
     with pytest.raises(IndexFormatError, match="damaged"):
         AuditLog(tmp_path, 10**6, None)
     (tmp_path / "head.json").write_text("{")
-    with pytest.raises(IndexFormatError, match="damaged"):
-        verify_audit_log(tmp_path)
+    assert any("damaged" in problem for problem in problems(tmp_path))
+
+
+def test_a_server_does_not_start_on_a_damaged_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "ragstack.yaml"
+    config.write_text(f"version: 1\nembedder: {{type: hashing}}\nindexer:\n  state_dir: {tmp_path / 'state'}\n")
+    written(tmp_path / "state" / "audit", 1)
+    (tmp_path / "state" / "audit" / "head.json").write_text("{")
+    assert main(["serve", "-c", str(config), "--port", "0"]) == 2
+    told = capsys.readouterr().err
+    assert "the audit log is damaged" in told
+    assert "Traceback" not in told
 
 
 def test_several_writers_make_one_chain(tmp_path: Path) -> None:
@@ -240,6 +250,8 @@ def test_several_writers_make_one_chain(tmp_path: Path) -> None:
     threads = [threading.Thread(target=write, args=(log,)) for log in logs for _ in range(2)]
     for thread in threads:
         thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert problems(tmp_path) == []  # also while it is written
     for thread in threads:
         thread.join()
     assert [line["seq"] for line in lines(tmp_path)] == list(range(1, 91))

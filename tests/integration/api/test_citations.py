@@ -83,9 +83,7 @@ def test_a_changed_file_is_told(client: TestClient, corpus: Path, pipeline: rags
     assert gone.json()["error"]["code"] == "version_gone"
 
 
-def test_an_erased_document_is_gone_everywhere(
-    client: TestClient, pipeline: ragstack.Pipeline, corpus: Path
-) -> None:
+def test_an_erased_document_is_gone_everywhere(client: TestClient, pipeline: ragstack.Pipeline, corpus: Path) -> None:
     kept, sent = asked(client, "How many bar does the pump run at?"), asked(client)
     assert kept["place"]["source_id"] == "corpus/pump.txt"
     pipeline.erase("corpus/valve.md")

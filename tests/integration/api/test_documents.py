@@ -473,6 +473,15 @@ def test_a_full_disk_is_told_and_leaves_nothing(served: Served, monkeypatch: pyt
     assert tree(served.folder) == before
 
 
+def test_the_reserve_on_the_disk_is_kept(tmp_path: Path) -> None:
+    config = {**SMALL_CONFIG, "indexer": {**SMALL_CONFIG["indexer"], "min_free_bytes": 10**18}}
+    with TestClient(create_app(ragstack.open(config, state_dir=tmp_path / "state"))) as client:
+        response = client.post("/v1/documents", files=[("files", ("x.txt", b"text"))])
+        assert response.status_code == 507
+        assert "min_free_bytes" in response.json()["error"]["hint"]
+        assert tree(tmp_path) == {}
+
+
 def test_a_client_that_leaves_in_the_middle_leaves_nothing(served: Served) -> None:
     import asyncio
 
@@ -487,7 +496,7 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing(served: Served) -> No
             yield multipart(b"a.md", b"x" * 300_000)[0][:-20]
             await asyncio.sleep(30)
 
-        reading = receive_files("multipart/form-data; boundary=cut", body(), folder, 10**6, 5, CapacityLimiter(1))
+        reading = receive_files("multipart/form-data; boundary=cut", body(), folder, 10**6, 5, 0, CapacityLimiter(1))
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(reading, 0.5)
 

@@ -22,10 +22,22 @@ KEYS = {"type", "message", "hint", "param", "code", "request_id"}
         ("GET", "/nowhere", {}, 404, "NotFound"),
         ("GET", "/v1/nowhere", {}, 404, "NotFound"),
         ("DELETE", "/v1/query", {}, 405, "MethodNotAllowed"),
-        ("POST", "/v1/query", {"content": b"{", "headers": {"content-type": "application/json"}}, 422, "InvalidRequest"),
+        (
+            "POST",
+            "/v1/query",
+            {"content": b"{", "headers": {"content-type": "application/json"}},
+            422,
+            "InvalidRequest",
+        ),
         ("POST", "/v1/query", {"content": b'{"query": "a"}'}, 422, "InvalidRequest"),
         ("POST", "/v1/query", {"content": b"[" * 99_999, "headers": {"content-type": "application/json"}}, 400, None),
-        ("POST", "/v1/query", {"content": b'{"query": "\xff"}', "headers": {"content-type": "application/json"}}, 400, None),
+        (
+            "POST",
+            "/v1/query",
+            {"content": b'{"query": "\xff"}', "headers": {"content-type": "application/json"}},
+            400,
+            None,
+        ),
         (
             "POST",
             "/v1/query",
@@ -106,7 +118,9 @@ def _fail(_: object = None) -> None:
 
 
 def _add_failing_routes(app: FastAPI) -> None:
-    app.get("/fails")(lambda: _fail())
+    @app.get("/fails")
+    def fails() -> None:
+        _fail()
 
 
 def test_the_schema_names_every_status_with_its_shape(shared_client: httpx.Client) -> None:

@@ -211,8 +211,7 @@ def test_more_than_may_wait_are_sent_away(tmp_path: Path, corpus: Path, slow: Sl
                 ask = lambda: answers.append(client.post(f"{url}/v1/query", json={"query": "pump"}))  # noqa: E731
                 threads.append(threading.Thread(target=ask))
                 threads[-1].start()
-                limiter = app.state.ragstack.queries
-                _eventually(lambda n=number: limiter.statistics().tasks_waiting + limiter.borrowed_tokens == n)
+                _eventually(lambda n=number: _under_way(app) == n)
             refused = client.post(f"{url}/v1/query", json={"query": "pump"})
             assert refused.status_code == 429
             assert int(refused.headers["retry-after"]) >= 1
@@ -223,6 +222,11 @@ def test_more_than_may_wait_are_sent_away(tmp_path: Path, corpus: Path, slow: Sl
                 thread.join()
             assert [answer.status_code for answer in answers] == [200, 200]
         assert all_quiet(app)
+
+
+def _under_way(app: FastAPI) -> int:
+    limiter = app.state.ragstack.queries
+    return int(limiter.statistics().tasks_waiting + limiter.borrowed_tokens)
 
 
 def _eventually(holds: Callable[[], bool]) -> None:

@@ -31,8 +31,9 @@ from ragstack.api.security import require_safe_address
 from ragstack.config.models import ServerConfig
 from ragstack.config.server_security import SecurityConfig
 from ragstack.errors import ConfigError, InputError
-from tests.integration.api.tenants import QUESTION, SECRETS, Served, document, over_http, serving
+from tests.integration.api.tenants import QUESTION, SECRETS, Served, document, serving
 from tests.integration.harness import SMALL_CONFIG
+from tests.servers.api import running_app
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,7 @@ def test_an_expired_key_opens_nothing(tmp_path: Path) -> None:
     [
         ("", ["query"], None, "not a name"),
         ("a b", ["query"], None, "not a name"),
+        ("local", ["query"], None, "not a name"),
         ("x", ["read"], None, "unknown scope"),
         ("x", [], None, "unknown scope"),
         ("x", ["admin"], {"field": "tenant", "op": "eq", "value": "a"}, "cannot have a filter"),
@@ -616,7 +618,7 @@ def test_a_key_in_any_place_of_a_request_is_in_no_log_and_no_error(
     key = served.keys["query"]
     secret = key.split("_", 2)[2]
     app = served.client.app
-    with over_http(app, access_log=True) as url, httpx.Client(base_url=url, headers=served.headers("admin")) as client:  # type: ignore[arg-type]
+    with running_app(app, access_log=True) as url, httpx.Client(base_url=url, headers=served.headers("admin")) as client:  # type: ignore[arg-type]
         answers = [
             client.get("/v1/documents", headers={"Authorization": f"Bearer {key}"}),
             client.get("/v1/documents", headers={"Authorization": f"Bearer {key}x"}),
