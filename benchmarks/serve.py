@@ -44,7 +44,8 @@ def texts_of(folder: Path, count: int) -> list[str]:
 
 def serve(port: int, max_batch_tokens: int | None) -> None:
     """A server of the default model on ``port``; ends with the process."""
-    config = {"server": {"model_server": {"max_batch_tokens": max_batch_tokens}}}
+    limits = {"requests_per_s": None}
+    config = {"server": {"limits": limits, "model_server": {"max_batch_tokens": max_batch_tokens}}}
     with tempfile.TemporaryDirectory() as folder:
         app = create_app(ragstack.open(config, state_dir=folder))
         uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False)
@@ -84,7 +85,7 @@ async def load(url: str, texts: list[str], clients: int, per_request: int, secon
         while (started := time.perf_counter()) < end:
             start = next(turn)
             body = json.dumps({"input": texts[start : start + per_request], "encoding_format": "base64"}).encode()
-            head = f"POST /v1/embeddings HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n"
+            head = f"POST /v1/embeddings HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
             writer.write(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
             answer = await reader.readuntil(b"\r\n\r\n")
             if not answer.startswith(b"HTTP/1.1 200"):

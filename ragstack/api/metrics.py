@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Protocol, runtime_checkable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -15,7 +14,7 @@ from starlette.types import Scope
 
 from ragstack.api.gpu_metrics import GpuCollector
 from ragstack.citations.chain import Chain
-from ragstack.embedding.base import Embedder
+from ragstack.embedding.base import BudgetedEmbedder, Embedder
 from ragstack.embedding.batching import padding_share, plan_batches
 from ragstack.version import __version__
 
@@ -29,14 +28,6 @@ _SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 
 current_scope: ContextVar[Scope | None] = ContextVar("ragstack_scope", default=None)
 """The ASGI scope of the request that is being answered; set by the observing middleware."""
-
-
-@runtime_checkable
-class BatchBudget(Protocol):
-    """An embedder that says by which budget it cuts texts into batches."""
-
-    @property
-    def max_batch_tokens(self) -> int: ...
 
 
 class Metrics:
@@ -121,7 +112,7 @@ class Metrics:
         """One batch that was handed to the embedder, which cuts it by its own budget."""
         self.batch_texts.observe(texts)
         self.batch_tokens.observe(sum(token_counts))
-        if isinstance(embedder, BatchBudget):  # others do not say whether they pad
+        if isinstance(embedder, BudgetedEmbedder):  # others do not say whether they pad
             plan = plan_batches(token_counts, embedder.max_batch_tokens)
             self.batch_padding.observe(padding_share(token_counts, plan))
 

@@ -15,7 +15,8 @@ import anyio
 from anyio import CapacityLimiter
 
 from ragstack.api.admission import Gate, TokenBudget
-from ragstack.api.batch_worker import BatchReport, Embedded, EmbeddingWorker
+from ragstack.api.batch_work import Embedded
+from ragstack.api.batch_worker import BatchReport, EmbeddingWorker
 from ragstack.api.corpus_weights import corpus_idf
 from ragstack.api.metrics import Metrics
 from ragstack.api.model_errors import ModelRequestError

@@ -122,6 +122,14 @@ class PipelinedEmbedder(Embedder, Protocol):
         """As ``embed``, without waiting for the vectors."""
 
 
+@runtime_checkable
+class BudgetedEmbedder(Embedder, Protocol):
+    """An embedder that says by which budget it cuts texts into batches, padding counted."""
+
+    @property
+    def max_batch_tokens(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class _Done:
     """Embeddings that needed no waiting."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,12 +30,16 @@ class Watched(HashingEmbedder):
         super().__init__(dim=16)
         self.calls: list[list[str]] = []
         self.held = False
+        self.hold_at = ""
         self.go = threading.Event()
         self.go.set()
 
     def embed(self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)) -> Embeddings:
         self.held = not self.go.is_set()
         self.go.wait(20)
+        self.held = self.hold_at in texts
+        while self.hold_at in texts:
+            time.sleep(0.005)
         self.calls.append(list(texts))
         if "poison" in texts:
             raise EmbeddingError("text 0: NaN")
@@ -136,6 +141,20 @@ def test_a_text_that_fails_fails_its_own_request_alone(embedder: Watched) -> Non
     run(scenario)
 
 
+def test_a_request_that_fails_in_its_second_batch_fails_whole(embedder: Watched) -> None:
+    async def scenario() -> None:
+        with working(embedder, max_batch_tokens=2) as worker:
+            for outputs in (("dense",), ("dense", "tokens")):
+                with pytest.raises(ModelRequestError, match="NaN"):
+                    await worker.embed(["one", "two", "poison", "four"], [1, 1, 1, 1], "passage", outputs)
+                assert worker.queued_requests == worker.queued_tokens == 0
+            found = await worker.embed(["one", "two", "four"], [1, 1, 1], "passage", ("dense", "tokens"))
+            assert found.embeddings.tokens is not None
+            assert [len(tokens) for tokens in found.embeddings.tokens] == [1, 1, 1]
+
+    run(scenario)
+
+
 def test_a_cancelled_request_is_not_embedded(embedder: Watched) -> None:
     async def scenario() -> None:
         with working(embedder) as worker:
@@ -152,6 +171,24 @@ def test_a_cancelled_request_is_not_embedded(embedder: Watched) -> None:
             await asyncio.gather(first, staying)
             assert worker.queued_tokens == 0
         assert not any("nobody waits for this" in call for call in embedder.calls)
+
+    run(scenario)
+
+
+def test_vectors_are_not_kept_until_the_next_batch_was_run(embedder: Watched) -> None:
+    async def scenario() -> None:
+        with working(embedder, max_batch_tokens=1) as worker:
+            await until(lambda: worker.state == "ready")
+            embedder.go.clear()
+            waiting = [asyncio.ensure_future(dense(worker, [text])) for text in ("first", "second", "third")]
+            await until(lambda: embedder.held and worker.queued_requests == 2)
+            embedder.hold_at = "second"
+            embedder.go.set()
+            await waiting[0]
+            await until(lambda: embedder.held)
+            assert not waiting[1].done()
+            embedder.hold_at = ""
+            await asyncio.gather(*waiting)
 
     run(scenario)
 

@@ -15,7 +15,7 @@ from langchain_nvidia_ai_endpoints import NVIDIARerank
 
 import ragstack
 from ragstack.api.app import create_app
-from ragstack.api.model_server import Ranking
+from ragstack.api.keys import KeyFile
 from tests.integration.harness import SMALL_CONFIG
 
 M = "all-MiniLM-L6-v2"
@@ -70,6 +70,12 @@ def test_nvidias_client_by_base_url_alone(model_url: str) -> None:
     found = reranker.compress_documents(documents, QUERY)
     assert [document.metadata["at"] for document in found][0] == 1
     assert len(found) == 2
+
+
+def test_nvidias_client_takes_the_first_model_that_is_listed(model_url: str) -> None:
+    with pytest.warns(UserWarning, match="Default model is set as: ragstack"):
+        reranker = NVIDIARerank(base_url=f"{model_url}/v1")
+    assert len(reranker.compress_documents([Document(page_content=text) for text in PASSAGES[:3]], QUERY)) == 3
 
 
 @pytest.mark.parametrize(
@@ -139,21 +145,39 @@ def test_words_that_are_rare_in_the_index_count_more(tmp_path: Path) -> None:
 def test_a_key_with_a_filter_learns_nothing_of_the_corpus(tmp_path: Path) -> None:
     """How rare a word is in the index is told by a score; documents beyond the key's filter must not show in it."""
     (tmp_path / "a.txt").write_text("the pump\n" * 3)
-    scores = []
+    keys = KeyFile(tmp_path / "state")
+    _, whole = keys.create("whole", ["query"])
+    _, tenant = keys.create("tenant", ["query"], {"field": "media_type", "op": "eq", "value": "text/markdown"})
+    request = {"query": "the gasket", "texts": ["the pump", "a gasket"], "raw_scores": True}
+    scores: dict[str, list[object]] = {whole: [], tenant: []}
     for indexed in (False, True):
         with ragstack.open(SMALL_CONFIG, state_dir=tmp_path / "state") as pipeline:
             if indexed:
                 pipeline.index(tmp_path / "a.txt")
-            app = create_app(pipeline)
-            with TestClient(app) as client:
-                models = app.state.ragstack.models
+            with TestClient(create_app(pipeline)) as client:
+                for key, found in scores.items():
+                    answer = client.post("/rerank", json=request, headers={"Authorization": f"Bearer {key}"})
+                    assert answer.status_code == 200, answer.text
+                    found.append(answer.json())
+    assert scores[tenant][0] == scores[tenant][1]
+    assert scores[whole][0] != scores[whole][1]
 
-                async def rank() -> list[Ranking]:
-                    return await models.rank("the gasket", ["the pump", "a gasket"], param="texts", with_corpus=False)
 
-                assert client.portal is not None
-                scores.append(client.portal.call(rank))
-    assert scores[0] == scores[1]
+def test_keys_and_scopes_are_asked_for_in_each_dialect(tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "state")
+    _, writer = keys.create("writer", ["write"])
+    with TestClient(create_app(ragstack.open(SMALL_CONFIG, state_dir=tmp_path / "state"))) as client:
+        for path, body in (("/v1/embeddings", {"input": "a"}), ("/embed", {"inputs": "a"})):
+            assert client.post(path, json=body).status_code == 401
+        key = {"X-API-Key": writer}
+        openai_like = client.post("/v1/embeddings", json={"input": "a"}, headers=key)
+        assert (openai_like.status_code, openai_like.json()["error"]["type"]) == (403, "permission_error")
+        tei_like = client.post("/embed", json={"inputs": "a"}, headers=key)
+        assert (tei_like.status_code, tei_like.json()["error_type"]) == (403, "ForbiddenError")
+        for path in ("/info", "/metrics"):
+            assert client.get(path).status_code == 401
+            assert client.get(path, headers=key).status_code == 403
+        assert client.get("/health").status_code in (200, 503)
 
 
 def test_without_a_reranker_there_is_no_ranking(tmp_path: Path) -> None:
