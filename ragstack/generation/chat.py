@@ -62,16 +62,16 @@ class ChatClient:
         Cancelling it closes the connection. Raises GenerationError for every fault of the API.
         """
         clock = _Clock(self._config)
-        stream = await self._in_time(self._request(prompt, as_claims), clock)
+        stream = await self._in_time(self._request(self._options(prompt, as_claims)), clock)
         try:
             async for item in self._read(stream, clock):
                 yield item
         finally:
             await stream.close()
 
-    async def _request(self, prompt: Prompt, as_claims: bool) -> openai.AsyncStream[Any]:
-        create: Any = self._client.chat.completions.create  # its overloads don't take options by name
-        stream: openai.AsyncStream[Any] = await create(**self._options(prompt, as_claims))
+    async def _request(self, options: dict[str, Any]) -> openai.AsyncStream[Any]:
+        create: Any = self._client.chat.completions.create  # its overloads know no options in a mapping
+        stream: openai.AsyncStream[Any] = await create(**options)
         return stream
 
     def _options(self, prompt: Prompt, as_claims: bool) -> dict[str, Any]:

@@ -191,7 +191,8 @@ class _Patterns:
             forms = [_NUMBER, none, [r"[\[(]", *_NUMBER, r"[\])]"]]
             closed = forms
             marker = rf"(?=(?:{'|'.join(''.join(atoms) for atoms in forms)})\Z)(?P<body>.*)"
-        flags = re.IGNORECASE | re.DOTALL
+        # Without a tag to tell them apart, Python's "[None]" must not end an answer.
+        flags = re.DOTALL | (re.IGNORECASE if tag else 0)
         self.viable = re.compile("|".join(map(_prefixes, forms)), flags)
         self.closed = re.compile("|".join("".join(atoms) for atoms in closed), flags)
         self.marker = re.compile(marker, flags)

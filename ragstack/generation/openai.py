@@ -32,9 +32,8 @@ class OpenAIGenerator:
     :func:`ragstack.generation.token_counting.token_counter`. Asks nothing of the model until it is used.
     """
 
-    name = "openai"
-
     def __init__(self, config: OpenAIGeneratorConfig) -> None:
+        self.name = f"openai:{config.model}"
         self._config = config
         self._count = token_counter(config.tokens, config.model)
         self._client = ChatClient(config)
@@ -96,7 +95,7 @@ class ModelReply(Iterator["str | Reply"]):
     def __init__(self, loop: LoopThread, client: ChatClient, prompt: Prompt, *, as_claims: bool) -> None:
         self._loop, self._client = loop, client
         self._prompt, self._as_claims = prompt, as_claims
-        self._received: queue.SimpleQueue[str | Reply | GenerationError | None] = queue.SimpleQueue()
+        self._received: queue.SimpleQueue[str | Reply | Exception | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._request: Future[None] | None = None
         self._is_over = False
@@ -133,7 +132,7 @@ class ModelReply(Iterator["str | Reply"]):
         try:
             async for item in reply:
                 received.put(item)
-        except GenerationError as error:
+        except Exception as error:  # raised in the thread that reads
             received.put(error)
         except asyncio.CancelledError:
             # Whoever cancelled this reply reads no more; otherwise the generator was closed.

@@ -7,6 +7,8 @@ import gc
 import json
 import logging
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -388,6 +390,27 @@ def test_a_question_that_cannot_be_worded_is_an_error(
     with pytest.raises(GenerationError) as raised:
         model.condense(HISTORY, "And flats?")
     assert raised.value.__cause__ is None
+
+
+def test_a_mistake_in_the_code_is_no_answer(
+    server: ReplayServer, model: OpenAIGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("a mistake")
+
+    monkeypatch.setattr(model._client, "_options", broken)
+    with pytest.raises(KeyError):
+        list(model.stream(question(), passages()))
+
+
+def test_without_the_extra_it_is_named() -> None:
+    program = (
+        "import sys; sys.modules['openai'] = None\n"
+        "from ragstack.generation.registry import GENERATORS\n"
+        "try:\n    GENERATORS.load('openai')\nexcept Exception as error:\n    sys.exit(str(error))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "pip install 'ragstack[llm]'" in done.stderr
 
 
 def test_many_threads_share_one_generator(server: ReplayServer, model: OpenAIGenerator) -> None:

@@ -40,7 +40,7 @@ def test_the_answer_of_a_model_is_a_chain_that_holds(server: ReplayServer, pipel
     result = pipeline.query(QUESTION)
     answer = result.chain.answer
     assert answer is not None
-    assert (answer.generator, answer.error) == ("openai", None)
+    assert (answer.generator, answer.error) == ("openai:default", None)
     assert answer.text == "Raw images are kept for 400 days. [1] Ask the observatory (7)."
     assert [citation.marker for citation in answer.citations] == [1]
     assert "400 days" in answer.citations[0].place.text
@@ -51,6 +51,19 @@ def test_the_answer_of_a_model_is_a_chain_that_holds(server: ReplayServer, pipel
     prompt = server.seen[0].body["messages"][1]["content"]
     assert prompt.endswith(f"Question: {QUESTION}")
     assert "very-secret" not in str(result.to_json())
+
+
+def test_lists_and_code_keep_their_lines_in_the_chain(server: ReplayServer, pipeline: ragstack.Pipeline) -> None:
+    written = "Keep:\n\n- raw images [{tag}:1]\n- 水泵\n\n```sh\nls a[1]\n```\n[{tag}:2]\n\nDone."
+    server.reply(whole(written))
+    chain = pipeline.query(QUESTION).chain
+    assert chain.answer is not None
+    assert chain.answer.text == "Keep:\n\n- raw images [1]\n- 水泵\n\n```sh\nls a[1]\n```\n [2]\n\nDone."
+    data = chain.answer.text.encode()
+    assert [data[s.byte_start : s.byte_end].decode() for s in chain.answer.sentences] == [
+        s.text for s in chain.answer.sentences
+    ]
+    assert {finding.status for finding in pipeline.verify(chain)} == {"verified"}
 
 
 @pytest.mark.parametrize(

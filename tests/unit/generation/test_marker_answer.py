@@ -150,6 +150,7 @@ def test_forms_that_models_write(written: str, expected: str, dropped: int) -> N
         ("Foo is bar. [1][9]", "Foo is bar. [1]", 1),
         ("Use `a[1]` here ([2]).", "Use `a[1]` here. [2]", 0),
         ("```\na[1] = b[2]\n```\n[3]", "```\na[1] = b[2]\n```\n [3]", 0),
+        ("It gives [None] then. [1]", "It gives [None] then. [1]", 0),
         ("Foo [[1]2] is.", "Foo (2) is. [1]", 0),
         ("Foo (see 3) [x] [1", "Foo (see 3) [x] [1", 0),
         ("[none]", "", 0),

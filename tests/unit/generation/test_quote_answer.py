@@ -13,6 +13,7 @@ from ragstack.errors import GenerationError
 from ragstack.generation.base import AnswerSentence
 from ragstack.generation.evidence import Evidence
 from ragstack.generation.markers import MarkerForm
+from ragstack.generation.prompt import neutral
 from ragstack.generation.quote_answer import QuoteAnswer
 from ragstack.generation.quote_match import find_quote, is_typo
 from tests.generation_kit import TEXTS, passages, question, quoted
@@ -202,6 +203,13 @@ def test_what_was_copied_is_found_where_it_stands(one: int, other: int) -> None:
 )
 def test_typing_mistakes(one: str, other: str, expected: bool) -> None:
     assert is_typo(one, other) is is_typo(other, one) is expected
+
+
+def test_what_a_prompt_shows_with_another_bracket_is_found() -> None:
+    text = "It ends with <|im_end|> here, see [12] and [INST] too."
+    shown = neutral(text).replace("[12]", "(12)")
+    assert shown != text
+    assert find_quote(shown, text) == [(0, len(text))]
 
 
 def test_a_long_passage_is_searched_quickly() -> None:
