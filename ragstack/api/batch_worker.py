@@ -15,6 +15,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from ragstack.api.admission import Throughput
+from ragstack.api.batch_work import BatchUnderWay, Embedded, QueuedRequest, complete
 from ragstack.api.batching import Batch, BatchQueue, Lane, Slice
 from ragstack.api.model_errors import ModelRequestError
 from ragstack.embedding.base import (
@@ -67,46 +68,6 @@ class BatchReport:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Embedded:
-    """The vectors of one request, and the seconds its first text waited before a batch took it."""
-
-    embeddings: Embeddings
-    queue_s: float
-
-
-@dataclass
-class _Request:
-    """A request under way. Written by the worker alone after it was queued; ``future`` belongs to ``loop``."""
-
-    lane: Lane
-    texts: Sequence[str]
-    counts: Sequence[int]
-    future: asyncio.Future[Embedded]
-    loop: asyncio.AbstractEventLoop
-    queued_at: float
-    left: int
-    queue_s: float | None = None
-    dense: Float32Array | None = None
-    tokens: dict[int, TokenVectors] = field(default_factory=dict)
-
-    def finish(self, error: BaseException | None = None) -> None:
-        """Hand the result, or the error, to the waiting coroutine."""
-        tokens = tuple(self.tokens[i] for i in range(len(self.texts))) if self.tokens else None
-        result = Embedded(Embeddings(dense=self.dense, tokens=tokens), self.queue_s or 0.0)
-
-        def settle() -> None:
-            if not self.future.done():
-                if error is None:
-                    self.future.set_result(result)
-                else:
-                    self.future.set_exception(error)
-
-        # A loop that was closed has no coroutine left that waits.
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(settle)
-
-
 class EmbeddingWorker:
     """Embeds the texts of many clients, batched by :class:`ragstack.api.batching.BatchQueue`.
 
@@ -127,7 +88,7 @@ class EmbeddingWorker:
         self._max_queued_tokens = max_queued_tokens
         self._on_batch = on_batch
         self._queue = BatchQueue(max_batch_tokens or CPU_BATCH_TOKENS_PER_CORE)
-        self._requests: dict[int, _Request] = {}
+        self._requests: dict[int, QueuedRequest] = {}
         self._ids = itertools.count()
         self._wake = threading.Condition()
         self._state: WorkerState = "starting"
@@ -162,14 +123,11 @@ class EmbeddingWorker:
         """Refuse what waits, let the batch under way end, and end the thread. Idempotent."""
         with self._wake:
             self._state = "closed"
-            waiting = list(self._requests.values())
             for request_id in self._requests:
                 self._queue.cancel(request_id)
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join()
-        for request in waiting:
-            request.finish(ModelRequestError("unavailable", "The server is shutting down.", retry_after_s=1))
 
     async def embed(
         self, texts: Sequence[str], token_counts: Sequence[int], input_type: InputType, outputs: Sequence[Output]
@@ -181,7 +139,7 @@ class EmbeddingWorker:
         """
         loop = asyncio.get_running_loop()
         lane = Lane(input_type, tuple(sorted(set(outputs))))
-        request = _Request(lane, texts, token_counts, loop.create_future(), loop, time.perf_counter(), len(texts))
+        request = QueuedRequest(lane, texts, token_counts, loop.create_future(), loop, time.perf_counter(), len(texts))
         with self._wake:
             if self._state == "closed":
                 raise ModelRequestError("unavailable", "The server is shutting down.", retry_after_s=1)
@@ -212,8 +170,18 @@ class EmbeddingWorker:
             )
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:  # closed, or a fault of ours: whoever waits is told either way, and /health
+            with self._wake:
+                self._state = "closed"
+                waiting = list(self._requests.values())
+            for request in waiting:
+                request.finish(ModelRequestError("unavailable", "The server is shutting down.", retry_after_s=1))
+
+    def _work(self) -> None:
         embedder = self._load()
-        under_way: deque[_UnderWay] = deque()
+        under_way: deque[BatchUnderWay] = deque()
         while True:
             with self._wake:
                 while self._state != "closed" and not under_way and not self._queue.requests:
@@ -249,7 +217,7 @@ class EmbeddingWorker:
             if self._state != "closed":
                 self._state = state
 
-    def _slices(self, batch: Batch | None) -> list[tuple[_Request, Slice]]:
+    def _slices(self, batch: Batch | None) -> list[tuple[QueuedRequest, Slice]]:
         """The batch's slices with their requests; those of requests that left in the meantime are dropped."""
         found = []
         now = time.perf_counter()
@@ -261,10 +229,10 @@ class EmbeddingWorker:
                 found.append((request, part))
         return found
 
-    def _begin(self, embedder: Embedder | None, slices: list[tuple[_Request, Slice]]) -> _UnderWay:
+    def _begin(self, embedder: Embedder | None, slices: list[tuple[QueuedRequest, Slice]]) -> BatchUnderWay:
         lane = slices[0][0].lane
         texts = [request.texts[i] for request, part in slices for i in part.positions]
-        work = _UnderWay(embedder, slices, None, None, time.perf_counter())
+        work = BatchUnderWay(embedder, slices, None, None, time.perf_counter())
         if embedder is None:
             work.error = ModelRequestError(
                 "backend", "The embedding model cannot be loaded.", hint="The server's log says why."
@@ -276,11 +244,11 @@ class EmbeddingWorker:
             work.error = error
         return work
 
-    def _settle(self, work: _UnderWay) -> None:
+    def _settle(self, work: BatchUnderWay) -> None:
         embeddings: Embeddings | None = None
         if work.pending is not None:
             try:
-                embeddings = _complete(work.pending.result(), work.slices)
+                embeddings = complete(work.pending.result(), work.slices)
             except Exception as error:  # as above
                 work.error = error
         if embeddings is not None:
@@ -297,7 +265,7 @@ class EmbeddingWorker:
             for request, part in work.slices:
                 self._fail(request, part, work.error)
 
-    def _deliver(self, slices: list[tuple[_Request, Slice]], embeddings: Embeddings) -> None:
+    def _deliver(self, slices: list[tuple[QueuedRequest, Slice]], embeddings: Embeddings) -> None:
         start = 0
         for request, part in slices:
             rows = range(start, start + len(part.positions))
@@ -312,7 +280,7 @@ class EmbeddingWorker:
             if request.left == 0:
                 request.finish()
 
-    def _fail(self, request: _Request, part: Slice, error: Exception | None) -> None:
+    def _fail(self, request: QueuedRequest, part: Slice, error: Exception | None) -> None:
         with self._wake:
             self._queue.cancel(part.request_id)
         if isinstance(error, ModelRequestError):
@@ -323,34 +291,3 @@ class EmbeddingWorker:
         failure = ModelRequestError("backend", message, hint="The server's log says more.")
         failure.__cause__ = error
         request.finish(failure)
-
-
-@dataclass
-class _UnderWay:
-    """A batch that was handed to the embedder, or why it could not be."""
-
-    embedder: Embedder | None
-    slices: list[tuple[_Request, Slice]]
-    pending: PendingEmbeddings | None
-    error: Exception | None
-    started: float
-
-    @property
-    def is_done(self) -> bool:
-        """True when nothing runs any more: only an embedder that makes several batches of these texts works ahead."""
-        tokens = sum(request.counts[i] for request, part in self.slices for i in part.positions)
-        embedder = self.embedder
-        if self.pending is None or not isinstance(embedder, PipelinedEmbedder):
-            return True
-        return not (isinstance(embedder, BudgetedEmbedder) and tokens > embedder.max_batch_tokens)
-
-
-def _complete(embeddings: Embeddings, slices: list[tuple[_Request, Slice]]) -> Embeddings:
-    """The same, known to hold what was asked for: a vector too few would give each client its neighbour's."""
-    texts = sum(len(part.positions) for _, part in slices)
-    for output in slices[0][0].lane.outputs:
-        found = embeddings.dense if output == "dense" else embeddings.tokens
-        if found is None or len(found) != texts:
-            count = "none" if found is None else len(found)
-            raise EmbeddingError(f"the model was asked for {output} vectors of {texts} texts; it gave {count}.")
-    return embeddings

@@ -15,8 +15,8 @@ import anyio
 from anyio import CapacityLimiter
 
 from ragstack.api.admission import Gate, TokenBudget
-from ragstack.api.batch_worker import BatchReport, Embedded, EmbeddingWorker
-from ragstack.retrieval.corpus_weights import corpus_idf
+from ragstack.api.batch_work import Embedded
+from ragstack.api.batch_worker import BatchReport, EmbeddingWorker
 from ragstack.api.metrics import Metrics
 from ragstack.api.model_errors import ModelRequestError
 from ragstack.api.model_texts import PreparedTexts, TextInput, Truncate, is_short, prepare_texts, texts_of
@@ -29,6 +29,7 @@ from ragstack.errors import RagstackError
 from ragstack.pipeline import Pipeline
 from ragstack.reranking.base import RerankCandidate, Reranker, RerankQuery, no_idf
 from ragstack.reranking.memory_token_vectors import MemoryTokenVectorStore
+from ragstack.retrieval.corpus_weights import corpus_idf
 from ragstack.types import Chunk, Float32Array, TokenVectors
 
 _FLOATS_AT_ONCE = 16_384  # about a millisecond of work

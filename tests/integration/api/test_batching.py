@@ -141,6 +141,20 @@ def test_a_text_that_fails_fails_its_own_request_alone(embedder: Watched) -> Non
     run(scenario)
 
 
+def test_a_request_that_fails_in_its_second_batch_fails_whole(embedder: Watched) -> None:
+    async def scenario() -> None:
+        with working(embedder, max_batch_tokens=2) as worker:
+            for outputs in (("dense",), ("dense", "tokens")):
+                with pytest.raises(ModelRequestError, match="NaN"):
+                    await worker.embed(["one", "two", "poison", "four"], [1, 1, 1, 1], "passage", outputs)
+                assert worker.queued_requests == worker.queued_tokens == 0
+            found = await worker.embed(["one", "two", "four"], [1, 1, 1], "passage", ("dense", "tokens"))
+            assert found.embeddings.tokens is not None
+            assert [len(tokens) for tokens in found.embeddings.tokens] == [1, 1, 1]
+
+    run(scenario)
+
+
 def test_a_cancelled_request_is_not_embedded(embedder: Watched) -> None:
     async def scenario() -> None:
         with working(embedder) as worker:
