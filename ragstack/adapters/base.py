@@ -180,7 +180,7 @@ class VectorStore(Protocol):
         filter: Filter | None = None,
         params: SearchParams = SearchParams(),
     ) -> HybridHits:
-        """What ``search_dense`` and ``search_sparse`` give, both up to ``top_k``; in one request where the store can."""
+        """What ``search_dense`` and ``search_sparse`` give, each up to ``top_k``; in one request where that can be."""
 
     def fetch(self, collection: str, ids: Sequence[str]) -> dict[str, Record]:
         """The records that exist among ``ids``, with vectors as they are stored (dense: length 1)."""

@@ -15,11 +15,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
-
-import numpy as np
 
 from ragstack.adapters import milvus_schema as schemas
 from ragstack.adapters import milvus_search as searching
@@ -27,9 +25,9 @@ from ragstack.adapters import milvus_upkeep as upkeep
 from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
     check_batch_size,
-    check_ids_or_filter,
     check_growth,
     check_ids,
+    check_ids_or_filter,
     check_name,
     check_query,
     check_sparse,
@@ -39,7 +37,7 @@ from ragstack.adapters.checks import (
 from ragstack.adapters.milvus_connection import Connection, Request
 from ragstack.adapters.milvus_filters import EVERYTHING, compile_filter
 from ragstack.adapters.milvus_pages import Collection, ids_in, query_pages
-from ragstack.adapters.milvus_records import batches, derived_keys, payload_of, sparse_of, to_record, to_row
+from ragstack.adapters.milvus_records import batches, derived_keys, payload_of, to_record, to_row
 from ragstack.adapters.milvus_schema import StoredSpec
 from ragstack.config.stores.milvus import MilvusStoreConfig
 from ragstack.errors import (
@@ -161,7 +159,7 @@ class MilvusStore:
             for row in rows:
                 try:
                     derived_keys(payload_of(row), str(row["id"]), growing.layout, negative=False)
-                except InputError as error:
+                except InputError as error:  # noqa: PERF203 - the row is what the message names
                     raise CollectionError(
                         f"the collection {growing.name!r} cannot get the new fields: {error.message}", hint=error.hint
                     ) from error
@@ -205,7 +203,7 @@ class MilvusStore:
         for number, group in enumerate(groups):
             try:
                 self._connection.call("write to", opened.name, _upsert(opened.at, group), opened.at)
-            except (StoreUnavailableError, CollectionError):
+            except (StoreUnavailableError, CollectionError):  # noqa: PERF203 - one group is one request
                 raise
             except StoreError as error:
                 if number == 0:
@@ -286,7 +284,7 @@ class MilvusStore:
         filter: Filter | None = None,
         params: SearchParams = SearchParams(),
     ) -> HybridHits:
-        """See :class:`ragstack.adapters.base.VectorStore`; two requests at once, as Milvus's own gives only fused ranks."""
+        """See :class:`ragstack.adapters.base.VectorStore`; two requests at a time: Milvus's own tells fused ranks."""
         self._connection.check_open()
         leg = self._legs.submit(self.search_sparse, collection, sparse, top_k, filter=filter)
         try:

@@ -64,7 +64,9 @@ def driver_errors(action: str, collection: str, place: Place) -> Iterator[None]:
         raise translated(error, action, collection, place) from error
 
 
-def translated(error: Exception, action: str, collection: str, place: Place) -> StoreError:
+def translated(  # noqa: PLR0911 - one return for each row of the table
+    error: Exception, action: str, collection: str, place: Place
+) -> StoreError:
     """Our error for one of the driver's."""
     text = _text(error)
     if place.secret:
@@ -84,13 +86,14 @@ def translated(error: Exception, action: str, collection: str, place: Place) -> 
             hint="Index some sources; if that was done, rebuild: ragstack index --rebuild",
         )
     if (
-        isinstance(error, _UNREACHABLE + (grpc.FutureTimeoutError,))
+        isinstance(error, (*_UNREACHABLE, grpc.FutureTimeoutError))
         or status in _UNREACHABLE_STATUS
         or is_passing(error)
     ):
         return StoreUnavailableError(
             f"{what}: {text}.",
-            hint="Check that it runs and is ready, store.uri (gRPC port, usually 19530; http or https) and store.timeout_s.",
+            hint="Check that it runs and is ready, store.uri (gRPC port, usually 19530; http or https)"
+            " and store.timeout_s.",
         )
     if "fail connecting" in lowered or "retry timeout" in lowered:
         return StoreUnavailableError(f"{what}: {text}.", hint="Check that it runs, store.uri and store.timeout_s.")

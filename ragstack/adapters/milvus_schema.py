@@ -1,4 +1,4 @@
-"""Collections of Milvus: names, columns, indexes, and the specification kept with each. Pure but for the driver's types.
+"""Collections of Milvus: names, columns, indexes, and the specification kept with each. No requests.
 
 A collection ``name`` of ours is ``<prefix>_<escaped name>`` in Milvus, which takes letters, digits and
 underscores: ``_`` becomes ``__``, ``.`` becomes ``_d`` and ``-`` becomes ``_h``.

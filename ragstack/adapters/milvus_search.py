@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 
 from ragstack.adapters.base import Hit, SearchParams
 from ragstack.adapters.milvus_connection import Connection, count_of
-from ragstack.adapters.milvus_errors import is_missing
 from ragstack.adapters.milvus_filters import EVERYTHING, NOTHING
 from ragstack.adapters.milvus_pages import STRONG, Collection, ids_in, query, query_pages
 from ragstack.adapters.milvus_records import payload_of, sparse_of, unit_length
@@ -18,15 +16,12 @@ from ragstack.adapters.milvus_schema import (
     DENSE,
     MAX_HITS,
     SPARSE,
-    SPEC_PROPERTY,
-    StoredSpec,
     max_hits,
     search_params,
 )
-from ragstack.adapters.sparse_dot import dot_products
 from ragstack.adapters.milvus_sparse import NEGATIVE_TERM, bound_error, positive_weights
+from ragstack.adapters.sparse_dot import dot_products
 from ragstack.config.stores.milvus import MilvusIndexConfig
-from ragstack.errors import StoreUnavailableError
 from ragstack.types import Float32Array, SparseVector
 
 _PAYLOADS_PER_CALL = 512  # of 100 MB that a server sends at most

@@ -28,8 +28,8 @@ from qdrant_client import models
 from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
     check_batch_size,
-    check_ids_or_filter,
     check_ids,
+    check_ids_or_filter,
     check_name,
     check_query,
     check_sparse,
@@ -42,6 +42,7 @@ from ragstack.adapters.qdrant_server_connection import address_of, check_version
 from ragstack.adapters.qdrant_server_errors import Deadline, IncompleteWriteError, Requests, closed
 from ragstack.adapters.qdrant_server_filters import compile_filter
 from ragstack.adapters.qdrant_server_keys import all_keys
+from ragstack.adapters.qdrant_server_legs import Leg
 from ragstack.adapters.qdrant_server_records import (
     DENSE,
     PAYLOAD_KEY,
@@ -51,11 +52,10 @@ from ragstack.adapters.qdrant_server_records import (
     to_point,
     to_record,
 )
-from ragstack.adapters.qdrant_server_legs import Leg
 from ragstack.adapters.qdrant_server_schema import Schema
 from ragstack.adapters.qdrant_server_writes import upsert_points
 from ragstack.config.stores.qdrant import IN_MEMORY, QdrantStoreConfig
-from ragstack.errors import CollectionError, InputError, StoreError
+from ragstack.errors import CollectionError, StoreError
 from ragstack.filters import Filter, bind_filter, conditions
 from ragstack.types import Float32Array, SparseVector
 
@@ -213,7 +213,12 @@ class QdrantStore:
             some = wanted[start : start + _IDS_PER_READ]
             points = self._send(
                 partial(
-                    self._client.retrieve, physical, some, with_payload=[PAYLOAD_KEY], with_vectors=True, consistency=self._consistency
+                    self._client.retrieve,
+                    physical,
+                    some,
+                    with_payload=[PAYLOAD_KEY],
+                    with_vectors=True,
+                    consistency=self._consistency,
                 ),
                 "read", collection,
             )  # fmt: skip

@@ -30,8 +30,8 @@ from ragstack.adapters import qdrant_collection as on_disk
 from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
     check_batch_size,
-    check_ids_or_filter,
     check_ids,
+    check_ids_or_filter,
     check_name,
     check_query,
     check_sparse,
@@ -61,7 +61,6 @@ from ragstack.adapters.qdrant_sparse import rescored
 from ragstack.errors import (
     CollectionError,
     IndexLockedError,
-    InputError,
     StoreLockedError,
     StoreUnavailableError,
 )

@@ -38,7 +38,8 @@ def driver_errors(action: str, collection: str, is_closed: Callable[[], bool]) -
             raise CollectionError(f"the collection {collection!r} was dropped.") from error
         raise StoreError(
             f"could not {action} the collection {collection!r}: {error}.",
-            hint="Check that its disk has space and can be read and written; `ragstack fsck --repair` mends damaged files.",
+            hint="Check that its disk has space and can be read and written;"
+            " `ragstack fsck --repair` mends damaged files.",
         ) from error
     except BaseException as error:
         if is_panic(error):

@@ -1,4 +1,4 @@
-"""Reads a whole collection, and ends well unless the engine does not: ``python -m ragstack.adapters.qdrant_probe FOLDER``.
+"""Reads a whole collection, and ends well if the engine does: ``python -m ragstack.adapters.qdrant_probe FOLDER``.
 
 Run as a child by :func:`ragstack.adapters.qdrant_damage.deadly_because`.
 """

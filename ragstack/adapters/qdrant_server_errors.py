@@ -123,7 +123,9 @@ def _pause_s(attempt: int) -> float:
     return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0**attempt) * random.uniform(0.5, 1.0)
 
 
-def translated(error: Exception, address: Address, action: str, collection: str) -> Failure:
+def translated(  # noqa: PLR0911 - one return for each row of the table
+    error: Exception, address: Address, action: str, collection: str
+) -> Failure:
     """What an exception of the client means."""
     what = f"could not {action}" + (f" the collection {collection!r}" if collection else "")
     where = f"{what} on the Qdrant server at {address.uri}"

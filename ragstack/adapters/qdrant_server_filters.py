@@ -33,7 +33,7 @@ def _clause(filter: Filter, fields: Mapping[str, FieldKeys]) -> Clause:
     return models.Filter(must=list(parts)) if isinstance(filter, And) else _any(parts)
 
 
-def _condition(condition: Condition, keys: FieldKeys) -> Clause:
+def _condition(condition: Condition, keys: FieldKeys) -> Clause:  # noqa: PLR0911 - one for each kind of operator
     op, value = condition.op, condition.value
     if op == "exists":
         return _exists(keys) if value else _not(_exists(keys))

@@ -46,7 +46,9 @@ class Leg:
             ),
             key=lambda row: row[:2],
         )
-        self.hits = [Hit(id_, -score, payload_of(point, self._collection)) for score, id_, point in ranked[: self._top_k]]
+        self.hits = [
+            Hit(id_, -score, payload_of(point, self._collection)) for score, id_, point in ranked[: self._top_k]
+        ]
         self.settled = True
 
     def _is_cut_known(self, told: Float32Array, error: float) -> bool:

@@ -182,9 +182,7 @@ class Schema:
                 hint="Declare the type that the stored values have, or rebuild the index: ragstack index --rebuild",
             ) from error
 
-    def pages(
-        self, collection: str, compiled: models.Filter | None, batch_size: int
-    ) -> Iterator[list[models.Record]]:
+    def pages(self, collection: str, compiled: models.Filter | None, batch_size: int) -> Iterator[list[models.Record]]:
         """All matching points in id order with their payloads, ``batch_size`` at a time."""
         physical = physical_name(self._block.prefix, collection)
         offset: Any = None

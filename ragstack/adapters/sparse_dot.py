@@ -1,4 +1,4 @@
-"""Sparse scores that depend on what is stored alone, for engines that sum in 32-bit floats in an order of their own. Pure."""
+"""Sparse scores that depend on what is stored alone, for engines whose sums depend on their order. Pure."""
 
 from __future__ import annotations
 

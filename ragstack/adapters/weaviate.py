@@ -27,9 +27,9 @@ from weaviate.classes.tenants import Tenant
 from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
     check_batch_size,
-    check_ids_or_filter,
     check_growth,
     check_ids,
+    check_ids_or_filter,
     check_name,
     check_query,
     check_sparse,

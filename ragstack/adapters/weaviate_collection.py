@@ -14,6 +14,7 @@ from weaviate.classes.query import MetadataQuery
 from weaviate.collections.classes.filters import _Filters as DriverFilter
 
 from ragstack.adapters.base import Hit, Record
+from ragstack.adapters.sparse_dot import dot_products
 from ragstack.adapters.weaviate_filters import Compiled, all_of, marked
 from ragstack.adapters.weaviate_records import (
     ALL,
@@ -27,7 +28,6 @@ from ragstack.adapters.weaviate_records import (
     to_record,
 )
 from ragstack.adapters.weaviate_schema import StoredSpec
-from ragstack.adapters.sparse_dot import dot_products
 from ragstack.adapters.weaviate_sparse import decode_sparse, fitting_repeats, words_of_query
 from ragstack.errors import CapabilityError, InputError
 from ragstack.filters import And, Condition, Filter, Scalar

@@ -168,9 +168,9 @@ def test_a_wrong_port_is_named(prefer_grpc: bool) -> None:
 
 
 def test_tls_where_the_server_has_none_is_told(server: FakeQdrant) -> None:
-    with open_store(server.uri.replace("http:", "https:"), retries=1) as store:
-        with pytest.raises(StoreUnavailableError, match="https:"):
-            store.health()
+    over_tls = server.uri.replace("http:", "https:")
+    with open_store(over_tls, retries=1) as store, pytest.raises(StoreUnavailableError, match="https:"):
+        store.health()
 
 
 def test_certificates_that_are_none_are_told(tmp_path: Any) -> None:

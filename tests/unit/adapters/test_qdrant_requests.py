@@ -283,9 +283,12 @@ def test_another_format_is_refused(server: FakeQdrant) -> None:
 
 
 def test_a_server_that_is_too_old_is_named() -> None:
-    with running(version="1.9.7") as server, open_store(server) as store:
-        with pytest.raises(CapabilityError, match=r"1\.9\.7"):
-            store.collections()
+    with (
+        running(version="1.9.7") as server,
+        open_store(server) as store,
+        pytest.raises(CapabilityError, match=r"1\.9\.7"),
+    ):
+        store.collections()
 
 
 @pytest.mark.parametrize("bound", [SAFE, SAFE + 1, -SAFE - 1, 2**53 + 1, 2**62 + 513, 2**63 - 2, -(2**63) + 1])
