@@ -1,12 +1,12 @@
 """An append-only file whose every line is tied to the one before by a hash.
 
-Each line is one JSON object. Its ``hash`` is the SHA-256 of the rest of it, and ``prev`` is the hash of the line before:
+Each line is one JSON object. Its ``hash`` is the SHA-256 of the rest of it, ``prev`` is the hash of the line before:
 a line that is changed, taken out, put in or moved breaks the chain at that place. Lines taken from the end, or whole
 files, show by ``head.json``, which names the first and the last line that there must be. Who can write all of these
 files can forge all of them; note ``head`` elsewhere now and then (``ragstack audit verify`` prints it), and what came
 before cannot be changed unseen.
 
-A line is on the disk before :meth:`AuditLog.append` returns. A line that a crash cut off was not acknowledged to anybody;
+A line is on the disk before :meth:`AuditLog.append` returns. A line that a crash cut off was acknowledged to nobody;
 it is taken off when the log is opened, and a line of kind ``recovered`` says so.
 """
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -19,22 +19,18 @@ from ragstack.api.batch_work import BatchUnderWay, Embedded, QueuedRequest, comp
 from ragstack.api.batching import Batch, BatchQueue, Lane, Slice
 from ragstack.api.model_errors import ModelRequestError
 from ragstack.embedding.base import (
-    BudgetedEmbedder,
     Embedder,
     Embeddings,
     InputType,
     Output,
-    PendingEmbeddings,
-    PipelinedEmbedder,
     submit,
 )
 from ragstack.embedding.threads import usable_cores
-from ragstack.errors import EmbeddingError, RagstackError
-from ragstack.types import Float32Array, TokenVectors
+from ragstack.errors import RagstackError
 
 CPU_BATCH_TOKENS_PER_CORE = 1024
-"""Budget on a CPU, for each core: smaller ones leave cores idle, larger ones embed no more texts a second and keep short
-requests waiting (docs/model-server.md)."""
+"""Budget on a CPU, for each core: smaller ones leave cores idle, larger ones embed no more texts a second and keep
+short requests waiting (docs/model-server.md)."""
 GPU_BATCH_TOKENS = 65536
 """Budget on a GPU."""
 

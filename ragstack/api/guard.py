@@ -20,7 +20,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ragstack.api.errors import error_response
 from ragstack.api.rate_limits import RateLimiter
-from ragstack.api.request_errors import ForbiddenError, RequestError, RequestTimeoutError, TooLargeError, TooManyRequestsError
+from ragstack.api.request_errors import (
+    ForbiddenError,
+    RequestError,
+    RequestTimeoutError,
+    TooLargeError,
+    TooManyRequestsError,
+)
 from ragstack.api.security import ANONYMOUS, CALLER_KEY, Caller, CallerCheck, is_loopback
 from ragstack.config.models import ServerConfig
 from ragstack.errors import RagstackError
@@ -207,7 +213,8 @@ class _GuardedExchange:
     def _error(self) -> TooLargeError:
         return TooLargeError(
             f"the body is larger than {self.max_body_bytes} bytes.",
-            hint="Send it in parts, or raise server.limits.max_body_bytes (uploads: server.documents.max_request_bytes).",
+            hint="Send it in parts, or raise server.limits.max_body_bytes"
+            " (uploads: server.documents.max_request_bytes).",
             headers={"Connection": "close"},  # what is left of the body is not read
         )
 
@@ -292,4 +299,3 @@ def _is_same(origin: str, host: str) -> bool:
     except ValueError:
         return False
     return bool(left.hostname) and left.hostname == right.hostname and ports[0] == ports[1]
-

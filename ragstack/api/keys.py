@@ -77,7 +77,7 @@ class KeyFile:
         return self._path
 
     def entries(self) -> list[ApiKey]:
-        """Every key that was ever made, oldest first. Raises ConfigError for a file that cannot be read or is damaged."""
+        """Every key ever made, oldest first. Raises ConfigError for a file that is damaged or cannot be read."""
         with self._guard:
             self._refresh()
             return list(self._keys.values())

@@ -68,7 +68,10 @@ class Metrics:
             registry=registry,
         )
         self.citations = Counter(
-            "ragstack_citations", "Citations of answers, by what their check gave or why they were dropped.", ("outcome",), registry=registry
+            "ragstack_citations",
+            "Citations of answers, by what their check gave or why they were dropped.",
+            ("outcome",),
+            registry=registry,
         )
         self.answers = Counter("ragstack_answers", "Chains by what came of them.", ("outcome",), registry=registry)
         self.batch_texts = Histogram(

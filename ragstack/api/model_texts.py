@@ -48,7 +48,7 @@ def texts_of(embedder: Embedder, given: TextInput, param: str) -> list[str]:
     Raises ModelRequestError: empty for no text or an empty one, unreadable for token ids that the model's tokenizer
     does not turn into a text and back into the same ids.
     """
-    if given == "" or given == []:
+    if len(given) == 0:
         raise ModelRequestError("empty", f"`{param}` cannot be empty", param=param)
     if isinstance(given, str):
         return [given]
@@ -92,7 +92,7 @@ def _counted(embedder: Embedder, texts: Sequence[str], param: str) -> list[int]:
     for index, text in enumerate(texts):
         try:
             text.encode("utf-8")
-        except UnicodeEncodeError as error:
+        except UnicodeEncodeError as error:  # noqa: PERF203 - it must tell which text it was
             raise ModelRequestError(
                 "unreadable",
                 f"`{param}[{index}]`: character {error.start} is a lone surrogate, which no UTF-8 text can hold.",

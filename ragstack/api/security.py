@@ -76,8 +76,8 @@ class CallerCheck:
         """The caller who presents ``credentials``, of which there should be one at most.
 
         While there are no keys, what is no key of ragstack's is not looked at: clients of OpenAI's kind always send
-        something. Raises AuthenticationError for one that is not usable, and for none where keys exist; StoreUnavailableError
-        while the file of keys cannot be read: then nobody is let in.
+        something. Raises AuthenticationError for one that is not usable, and for none where keys exist;
+        StoreUnavailableError while the file of keys cannot be read: then nobody is let in.
         """
         try:
             return self._caller(credentials)

@@ -61,7 +61,7 @@ def safe_name(raw: str) -> str:
     return name
 
 
-def _fault(name: str) -> str:
+def _fault(name: str) -> str:  # noqa: PLR0911 - one return for each thing that can be wrong
     """What is wrong with a name, or nothing."""
     folded = unicodedata.normalize("NFKC", name)
     if not name or not name.strip():

@@ -106,7 +106,10 @@ def _copy_chunks(
                 is_made = True
                 workspace.store.ensure_collection(CollectionSpec(target, dim, workspace.config.field_types()))
             require_free_space(
-                workspace.state_dir, 0, reserve_bytes(workspace.config, workspace.state_dir), "what remains is being copied"
+                workspace.state_dir,
+                0,
+                reserve_bytes(workspace.config, workspace.state_dir),
+                "what remains is being copied",
             )
             workspace.store.upsert(target, [records[identity] for identity in ids])
             for record in records.values():
@@ -168,7 +171,10 @@ def _require_space(index: ExistingIndex) -> None:
     workspace = index.workspace
     needed = disk_bytes(store_folder(workspace.config, workspace.state_dir)) + disk_bytes(index.token_vectors_path)
     require_free_space(
-        workspace.state_dir, needed, reserve_bytes(workspace.config, workspace.state_dir), "what remains has to be copied"
+        workspace.state_dir,
+        needed,
+        reserve_bytes(workspace.config, workspace.state_dir),
+        "what remains has to be copied",
     )
 
 

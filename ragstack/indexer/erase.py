@@ -179,7 +179,7 @@ def _readings(target: str, roots: Mapping[str, Path]) -> list[str]:
     below = [f"{label}/{name_of_path(path.relative_to(root))}".removesuffix("/.") for label, root in inside]
     # A folder above roots names all of them.
     above = [label for label, root in roots.items() if path in root.parents]
-    is_path_only = os.path.isabs(target) or target.startswith((".", "~"))
+    is_path_only = Path(target).is_absolute() or target.startswith((".", "~"))
     as_id = [] if is_path_only else [target.rstrip("/")]
     return list(dict.fromkeys([*as_id, *below, *(above if len(above) == 1 else [])]))
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ragstack.adapters.qdrant_damage import deadly_because
 from ragstack.adapters.base import Record
+from ragstack.adapters.qdrant_damage import deadly_because
 from ragstack.archive.base import ArchivedDocument, DocumentKey
 from ragstack.assembly import build_bm25
 from ragstack.config.stores.qdrant_edge import QdrantEdgeStoreConfig
@@ -99,7 +99,7 @@ class _Scan:
             if not holds_nothing:
                 findings.add("archive_unreadable", ARCHIVE_FILE, "the file is missing or empty")
         else:
-            self._try_database("archive_unreadable", ARCHIVE_FILE, lambda: workspace.archive.keys())
+            self._try_database("archive_unreadable", ARCHIVE_FILE, workspace.archive.keys)
         self._open_tokens(holds_nothing)
         self._open_collection(holds_nothing)
         for name in [*unknown_collections(workspace), *(path.name for path in unknown_files(workspace))]:
@@ -252,7 +252,7 @@ class _Scan:
             for identity in ids:
                 try:
                     found.update(self._workspace.store.fetch(self.collection, [identity]))
-                except StoreError as error:
+                except StoreError as error:  # noqa: PERF203 - one damaged record must not hide the others
                     faults.add("chunk_damaged", identity, error.message)
             return found
 
@@ -266,7 +266,7 @@ class _Scan:
             for identity in ids:
                 try:
                     found.update(self._tokens.get([identity]))
-                except IndexFormatError as error:
+                except IndexFormatError as error:  # noqa: PERF203 - as above
                     faults.add("tokens_damaged", identity, error.message)
         for identity in ids:
             if identity not in found and not faults.has("tokens_damaged", identity):

@@ -105,7 +105,7 @@ def _check(name: str, wanted: Mapping[str, Record], found: Mapping[str, Record])
     for id_, record in wanted.items():
         if id_ not in found or not _same(record, found[id_]):
             raise StoreError(
-                f"the target store gave the record {id_} of the collection {name!r} back otherwise than it was written.",
+                f"the target store gave the record {id_} of the collection {name!r} back other than it was written.",
                 hint="Run the same command again; if it stays so, please report it.",
             )
 
@@ -119,7 +119,7 @@ def _check_whole(name: str, records: int, source: int, target: int, digests: tup
     if target != records:
         raise StoreError(
             f"the target holds {target} records in the collection {name!r}, the source {records}.",
-            hint=f"If nobody needs the others: ragstack store drop {name} --config <target's config>, then run it again.",
+            hint=f"If nobody needs the others: ragstack store drop {name} --config <target's config>, then again.",
         )
     if digests[0].hex() != digests[1].hex():
         raise StoreError(f"the checksums of the collection {name!r} differ between the stores.")

@@ -98,7 +98,7 @@ class Preparation:
     max_embedded_tokens: int
     fields: Mapping[str, FieldConfig] = field(default_factory=dict)
 
-    def prepare(self, file: FoundFile, published: PublishedSource | None) -> Outcome:
+    def prepare(self, file: FoundFile, published: PublishedSource | None) -> Outcome:  # noqa: PLR0911 - one a kind
         """Read, parse and chunk one file. Never raises for a fault of the file: that is :class:`Failed`."""
         try:
             read = read_file(file.path)
@@ -197,7 +197,8 @@ def _span_text(data: bytes, span: ChunkSpan, before: Sequence[Chunk], chunker: C
             fault = "cuts a character"
     if fault:
         raise SourceError(
-            f"the chunker {type(chunker).__name__} returned the span [{span.byte_start}, {span.byte_end}), which {fault}.",
+            f"the chunker {type(chunker).__name__} returned the span"
+            f" [{span.byte_start}, {span.byte_end}), which {fault}.",
             hint="This is a mistake in the chunker; use another chunker.type until it is mended.",
         )
     return text

@@ -4,8 +4,8 @@ What is extra is deleted; sources whose chunks or documents are damaged leave th
 transaction that also sets the counts right; then the ordinary index run reads them again. A file that
 cannot be read as a whole is replaced by building a new generation.
 
-Order of durable steps in place: the mark ``repairing`` is set; the generation is marked ``group_open``; extra chunks, token vectors and
-documents are deleted; the ledger drops the damaged sources, naming their chunks as superseded; these are
+Order of durable steps in place: the mark ``repairing`` is set; the generation is marked ``group_open``; extra
+chunks, token vectors and documents are deleted; the ledger drops the damaged sources, naming their chunks as superseded; these are
 purged; the mark is taken back. Last, the sources are read and
 the mark ``repairing`` is taken away. Killed anywhere, the next repair does what is left.
 """
@@ -41,8 +41,8 @@ _BATCH = 500
 class Repair:
     """What a repair did.
 
-    ``dropped`` sources were damaged (all, for a rebuild); of these ``read_again`` are in the index again, ``gone`` have no file
-    any more. ``failed`` are files that the run could not read; ``error`` is why there was no run, or empty.
+    ``dropped`` sources were damaged (all, for a rebuild); of these ``read_again`` are in the index again, ``gone`` have
+    no file any more. ``failed`` are files that the run could not read; ``error`` is why there was no run, or empty.
     """
 
     method: str

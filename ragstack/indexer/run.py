@@ -134,8 +134,8 @@ class _Run:
         lost = self._would_be_lost(choice)
         if lost and not self.request.prune:
             self.progress.note(
-                f"the old generation goes on answering: {len(lost)} of its sources cannot be read now ({lost[0]} is one)"
-                " and would be lost. Mend them and run again, or switch without them with --prune."
+                f"the old generation goes on answering: {len(lost)} of its sources cannot be read now"
+                f" ({lost[0]} is one) and would be lost. Mend them and run again, or switch without them with --prune."
             )
         else:
             self.workspace.finish(choice.generation)

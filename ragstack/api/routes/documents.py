@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from datetime import datetime, timezone
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request
@@ -29,7 +29,7 @@ _PAGES_LOOKED_AT = 20
 
 
 class DocumentBody(BaseModel):
-    """One indexed source. ``indexed_at``: when these bytes were last read; ``skipped``: why it has no chunks, or null."""
+    """One indexed source. ``indexed_at``: when these bytes were last read; ``skipped``: why it has no chunks."""
 
     source_id: str
     source_version: str

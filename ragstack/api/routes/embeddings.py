@@ -44,7 +44,7 @@ class EmbeddingsRequest(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": _EXAMPLES})
 
     input: StrictStr | list[StrictStr] | list[StrictInt] | list[list[StrictInt]] = Field(
-        description="A text, texts, the token ids of one text, or those of several. Ids must be of the model's tokenizer."
+        description="A text, texts, the token ids of one text, or those of several: ids of the model's tokenizer."
     )
     model: str | None = Field(default=None, description="The model's name; `-query` or `-passage` may follow (NIM).")
     input_type: InputType | None = Field(
@@ -86,9 +86,7 @@ class EmbeddingsResponse(BaseModel):
 
 @router.post("/v1/embeddings", response_model=EmbeddingsResponse, responses=OPENAI_FAULTS)
 @router.post("/embeddings", include_in_schema=False)
-async def embeddings(
-    body: EmbeddingsRequest, request: Request, state: State, caller: QueryCaller
-) -> Response:
+async def embeddings(body: EmbeddingsRequest, request: Request, state: State, caller: QueryCaller) -> Response:
     """Vectors of texts, each of length 1, with the pipeline's embedding model."""
     embedded = await state.models.embed(
         body.input, param="input", model=body.model, input_type=body.input_type, truncate=body.truncate

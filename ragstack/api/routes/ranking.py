@@ -55,9 +55,7 @@ class RankingResponse(BaseModel):
 
 
 @router.post("/v1/ranking", responses=OPENAI_FAULTS)
-async def ranking(
-    body: RankingRequest, state: State, caller: QueryCaller
-) -> RankingResponse:
+async def ranking(body: RankingRequest, state: State, caller: QueryCaller) -> RankingResponse:
     """Passages by how well they answer the query, with the pipeline's reranker."""
     ranked = await state.models.rank(
         body.query.text,

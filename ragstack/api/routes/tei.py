@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, BeforeValidator, Field, StrictInt, StrictStr
 from pydantic_core import to_json
 
 from ragstack.api.dialects import TeiErrorBody, TeiRoute

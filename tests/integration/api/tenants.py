@@ -105,4 +105,3 @@ def serving(folder: Path, *, with_keys: bool = True, **server: Any) -> Iterator[
             keys[tenant] = made.create(tenant, ("query", "write"), tenant_filter(tenant))[1]
         with TestClient(create_app(pipeline)) as client:
             yield Served(client, pipeline, keys, folder)
-

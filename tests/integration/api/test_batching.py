@@ -51,7 +51,9 @@ class Watched(HashingEmbedder):
 
 
 @contextmanager
-def working(embedder: Embedder, max_batch_tokens: int = 100, max_queued_tokens: int = 10_000) -> Iterator[EmbeddingWorker]:
+def working(
+    embedder: Embedder, max_batch_tokens: int = 100, max_queued_tokens: int = 10_000
+) -> Iterator[EmbeddingWorker]:
     worker = EmbeddingWorker(lambda: embedder, max_batch_tokens, max_queued_tokens, reports.append)
     worker.start()
     try:

@@ -273,7 +273,23 @@ def tree(folder: Path) -> dict[str, int]:
 def hostile_names() -> list[str]:
     """Names that lead out of a folder somewhere, or are no names."""
     targets = ("etc/passwd", "evil.md", "state/api-keys.json", "corpus/alpha.md")
-    ups = ("../", "../../", "..\\", "..\\..\\", "....//", "..;/", "..%00/", "./", "/", "//", "\\\\", "~/", "C:\\", "C:/", "file:///")
+    ups = (
+        "../",
+        "../../",
+        "..\\",
+        "..\\..\\",
+        "....//",
+        "..;/",
+        "..%00/",
+        "./",
+        "/",
+        "//",
+        "\\\\",
+        "~/",
+        "C:\\",
+        "C:/",
+        "file:///",
+    )
     ups += ("a/../../", "a/../", ".//..//", "..\x00/", "../\t", "\\\\?\\C:\\", "/proc/self/root/", "/dev/fd/")
     names = [up + target for up, target in itertools.product(ups, targets)]
     separators = ("%2f", "%2F", "%5c", "%252f", "%c0%af", "\u2215", "\u2044", "\uff0f", "\uff3c", "\u29f5", "\ufe68")
@@ -522,8 +538,9 @@ def test_what_the_sender_says_of_the_type_is_not_believed(served: Served) -> Non
 
 def test_uploads_in_the_state_directory_are_refused(tmp_path: Path) -> None:
     config = {**SMALL_CONFIG, "server": {"documents": {"upload_dir": str(tmp_path / "state" / "uploads")}}}
-    with pytest.raises(InputError, match="never indexed"), TestClient(
-        create_app(ragstack.open(config, state_dir=tmp_path / "state"))
+    with (
+        pytest.raises(InputError, match="never indexed"),
+        TestClient(create_app(ragstack.open(config, state_dir=tmp_path / "state"))),
     ):
         pass
 

@@ -192,7 +192,7 @@ class Sink(HTTPServer):
 
 
 class SinkHandler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:  # noqa: N802 - http.server's name
+    def do_POST(self) -> None:
         request = ExportTraceServiceRequest()
         request.ParseFromString(self.rfile.read(int(self.headers["content-length"])))
         server: Any = self.server
@@ -287,9 +287,7 @@ def test_no_exporter_is_imported_unless_asked_for(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_one_line_a_request_without_what_was_asked(
-    client: TestClient, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_one_line_a_request_without_what_was_asked(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "ragstack.requests"):
         client.post("/v1/embeddings", json={"input": "a private text"})
         client.get("/v1/citations/private-id")

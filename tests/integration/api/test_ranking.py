@@ -35,7 +35,12 @@ def http(model_url: str) -> Iterator[httpx.Client]:
 
 
 def ranking(http: httpx.Client | TestClient, passages: list[str], query: str = QUERY) -> list[tuple[int, float]]:
-    request = {"model": M, "query": {"text": query}, "passages": [{"text": text} for text in passages], "truncate": "END"}
+    request = {
+        "model": M,
+        "query": {"text": query},
+        "passages": [{"text": text} for text in passages],
+        "truncate": "END",
+    }
     answer = http.post("/v1/ranking", json=request)
     assert answer.status_code == 200, answer.text
     assert set(answer.json()) == {"rankings"}
@@ -68,7 +73,7 @@ def test_nvidias_client_by_base_url_alone(model_url: str) -> None:
     reranker = NVIDIARerank(base_url=f"{model_url}/v1", model=M, top_n=2, max_batch_size=2)
     documents = [Document(page_content=text, metadata={"at": at}) for at, text in enumerate(PASSAGES[:3])]
     found = reranker.compress_documents(documents, QUERY)
-    assert [document.metadata["at"] for document in found][0] == 1
+    assert found[0].metadata["at"] == 1
     assert len(found) == 2
 
 
@@ -131,10 +136,12 @@ def test_words_that_are_rare_in_the_index_count_more(tmp_path: Path) -> None:
     for number in range(12):
         (corpus / f"{number}.txt").write_text(f"the pump number {number}\n" + ("a gasket\n" if number == 0 else ""))
     texts = ["the pump", "a gasket"]
-    with ragstack.open(SMALL_CONFIG, state_dir=tmp_path / "state") as pipeline:
-        with TestClient(create_app(pipeline)) as client:
-            request = {"query": "the pump gasket", "texts": texts, "raw_scores": True}
-            even = {item["index"]: item["score"] for item in client.post("/rerank", json=request).json()}
+    request = {"query": "the pump gasket", "texts": texts, "raw_scores": True}
+    with (
+        ragstack.open(SMALL_CONFIG, state_dir=tmp_path / "state") as pipeline,
+        TestClient(create_app(pipeline)) as client,
+    ):
+        even = {item["index"]: item["score"] for item in client.post("/rerank", json=request).json()}
     with ragstack.open(SMALL_CONFIG, state_dir=tmp_path / "state") as pipeline:
         pipeline.index(corpus)
         with TestClient(create_app(pipeline)) as client:

@@ -618,7 +618,10 @@ def test_a_key_in_any_place_of_a_request_is_in_no_log_and_no_error(
     key = served.keys["query"]
     secret = key.split("_", 2)[2]
     app = served.client.app
-    with running_app(app, access_log=True) as url, httpx.Client(base_url=url, headers=served.headers("admin")) as client:  # type: ignore[arg-type]
+    with (
+        running_app(app, access_log=True) as url,
+        httpx.Client(base_url=url, headers=served.headers("admin")) as client,
+    ):  # type: ignore[arg-type]
         answers = [
             client.get("/v1/documents", headers={"Authorization": f"Bearer {key}"}),
             client.get("/v1/documents", headers={"Authorization": f"Bearer {key}x"}),

@@ -46,17 +46,19 @@ def test_the_calls_of_the_issue_work_as_typed(http: httpx.Client) -> None:
     for path in ("/embed?task=retrieval.query", "/embed?task=retrieval.passage", "/"):
         assert vectors(http, path, inputs="hello world") == pytest.approx(found[:1], abs=1e-3)
     for prompt_name in ("query", "passage", "document"):
-        assert vectors(http, "/embed", inputs="hello world", prompt_name=prompt_name) == pytest.approx(found[:1], abs=1e-3)
+        assert vectors(http, "/embed", inputs="hello world", prompt_name=prompt_name) == pytest.approx(
+            found[:1], abs=1e-3
+        )
 
 
 @pytest.mark.parametrize("path", ["", "/embed"])
-def test_hugging_faces_client(
-    model_url: str, http: httpx.Client, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hugging_faces_client(model_url: str, http: httpx.Client, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # it would refuse this machine, too
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True)
     client = InferenceClient(model_url + path)
-    assert client.feature_extraction("hello world") == pytest.approx(vectors(http, "/embed", inputs="hello world"), abs=1e-3)
+    assert client.feature_extraction("hello world") == pytest.approx(
+        vectors(http, "/embed", inputs="hello world"), abs=1e-3
+    )
     cut = client.feature_extraction(LONG, truncate=True, truncation_direction="left", normalize=True)
     assert cut.shape == (1, 384)
     assert client.feature_extraction("hello world", dimensions=64).shape == (1, 64)

@@ -101,9 +101,13 @@ def test_nothing_is_refused(nothing: list[str]) -> None:
     assert refused.value.fault == "empty"
 
 
-@given(st.text() | st.lists(st.text()) | st.lists(st.integers()) | st.lists(st.lists(st.integers())), st.integers(0, 30))
+@given(
+    st.text() | st.lists(st.text()) | st.lists(st.integers()) | st.lists(st.lists(st.integers())), st.integers(0, 30)
+)
 def test_what_is_short_is_known_by_its_characters_or_ids(inputs: list[str], most: int) -> None:
-    parts = [inputs] if isinstance(inputs, str) else [part if isinstance(part, (str, list)) else [part] for part in inputs]
+    parts = (
+        [inputs] if isinstance(inputs, str) else [part if isinstance(part, (str, list)) else [part] for part in inputs]
+    )
     size = sum(len(part) for part in parts)
     assert is_short(inputs, most) == (size <= most and len(inputs) <= most)
 
