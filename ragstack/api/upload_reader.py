@@ -53,8 +53,8 @@ async def receive_files(
     """Write every file of an upload below ``.incoming``; the caller moves or discards them.
 
     Raises InputError for a body that is no upload or names that cannot be kept, TooLargeError for a file over
-    ``max_file_bytes``, StorageFullError when fewer than ``reserve_bytes`` would be left on the disk; then, and when it is
-    cancelled, nothing is left.
+    ``max_file_bytes``, StorageFullError when fewer than ``reserve_bytes`` would be left on the disk; then, and when it
+    is cancelled, nothing is left.
     """
     receiver = _Receiver(folder, max_file_bytes, max_files)
     try:

@@ -4,11 +4,10 @@ What is extra is deleted; sources whose chunks or documents are damaged leave th
 transaction that also sets the counts right; then the ordinary index run reads them again. A file that
 cannot be read as a whole is replaced by building a new generation.
 
-Order of durable steps in place: the mark ``repairing`` is set; the generation is marked ``group_open``; extra
-chunks, token vectors and documents are deleted; the ledger drops the damaged sources, naming their chunks as superseded; these are
-purged; the mark is taken back. Last, the sources are read and
-the mark ``repairing`` is taken away. Killed anywhere, the next repair does what is left.
-"""
+Order of durable steps in place: the mark ``repairing`` is set; the generation is marked ``group_open``; extra chunks,
+token vectors and documents are deleted; the ledger drops the damaged sources, naming their chunks as superseded;
+these are purged; the mark is taken back. Last, the sources are read and the mark ``repairing`` is taken away. Killed
+anywhere, the next repair does what is left. """
 
 from __future__ import annotations
 
