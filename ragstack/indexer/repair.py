@@ -7,7 +7,8 @@ cannot be read as a whole is replaced by building a new generation.
 Order of durable steps in place: the mark ``repairing`` is set; the generation is marked ``group_open``; extra chunks,
 token vectors and documents are deleted; the ledger drops the damaged sources, naming their chunks as superseded;
 these are purged; the mark is taken back. Last, the sources are read and the mark ``repairing`` is taken away. Killed
-anywhere, the next repair does what is left. """
+anywhere, the next repair does what is left.
+"""
 
 from __future__ import annotations
 
