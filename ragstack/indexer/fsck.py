@@ -99,7 +99,7 @@ class _Scan:
             if not holds_nothing:
                 findings.add("archive_unreadable", ARCHIVE_FILE, "the file is missing or empty")
         else:
-            self._try_database("archive_unreadable", ARCHIVE_FILE, workspace.archive.keys)
+            self._try_database("archive_unreadable", ARCHIVE_FILE, lambda: workspace.archive.keys())  # noqa: PLW0108 - opening it may fail
         self._open_tokens(holds_nothing)
         self._open_collection(holds_nothing)
         for name in [*unknown_collections(workspace), *(path.name for path in unknown_files(workspace))]:

@@ -105,7 +105,8 @@ def _check(name: str, wanted: Mapping[str, Record], found: Mapping[str, Record])
     for id_, record in wanted.items():
         if id_ not in found or not _same(record, found[id_]):
             raise StoreError(
-                f"the target store gave the record {id_} of the collection {name!r} back other than it was written.",
+                f"the target store gave the record {id_} of the collection {name!r} back otherwise"
+                " than it was written.",
                 hint="Run the same command again; if it stays so, please report it.",
             )
 
