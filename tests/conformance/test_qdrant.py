@@ -74,6 +74,8 @@ class TestQdrantLocalMode(OnLocalMode):
 class TestQdrantOverHttp(OnLocalMode):
     """Every request and answer goes through HTTP, to a server that reads floats no better than a real one."""
 
+    condition_step = 3  # the server in the test's own process is slow; local mode is asked all of the same expressions
+
     @pytest.fixture
     def store(self) -> Iterator[QdrantStore]:
         with running() as server, QdrantStore(QdrantStoreConfig(uri=server.uri)) as store:
@@ -92,6 +94,8 @@ class TestQdrantOverHttp(OnLocalMode):
 
 class TestQdrantOverGrpc(OnLocalMode):
     """Every request and answer becomes gRPC messages and comes back out of them."""
+
+    condition_step = 3  # see above
 
     @pytest.fixture
     def store(self) -> Iterator[QdrantStore]:
