@@ -125,6 +125,7 @@ class ReplayServer:
 
 class _Http(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # with the default of 5, a crowd's connections are reset on a busy machine
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing about clients that left; everything else is a mistake in this file."""
