@@ -16,7 +16,7 @@ SEED = int.from_bytes(os.urandom(4), "big")
 
 def test_the_resumed_run_equals_a_clean_one(tmp_path: Path) -> None:
     print(f"seed {SEED}; the same again, longer: python scripts/kill_test.py --seed {SEED} --kills 200")
-    summary = KillBench(tmp_path).run(SEED, 30, print)
+    summary = KillBench(tmp_path).run(SEED, 20, print)
     assert summary.failures == []
     assert summary.by_timer
     assert summary.points
