@@ -100,8 +100,9 @@ def _remove_broken(folder, python):
 
 
 def clean_environment():
-    """This process's environment without what would lead another Python astray."""
-    kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    """This process's environment without what would lead another Python astray, or make it compile at each start."""
+    astray = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE")
+    kept = {key: value for key, value in os.environ.items() if key not in astray}
     kept["PYTHONNOUSERSITE"] = "1"
     return kept
 
