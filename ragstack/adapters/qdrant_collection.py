@@ -156,8 +156,8 @@ def create(folder: Path, spec: CollectionSpec, settings: HnswSettings) -> None:
 
 
 def _mapped(folder: Path) -> qdrant.Memory | None:
-    """Mapped files, which the system can take back, instead of the process's own memory (a third of it at 100,000
-    chunks); None in a file system that is memory itself."""
+    """Mapped files, which the system can take back, instead of the process's own memory; None in a file system that is
+    memory itself."""
     return None if is_in_memory(folder) else qdrant.Memory.Cached
 
 
