@@ -6,6 +6,7 @@ goes on to the application's own handlers, which show it in the shape that the r
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -33,17 +34,17 @@ class TeiErrorBody(BaseModel):
     error_type: str
 
 
-class DialectRoute(APIRoute):
+class DialectRoute(APIRoute, ABC):
     """A route that speaks one dialect, and stops working when the client leaves or the server's time is over."""
 
     @staticmethod
+    @abstractmethod
     def render(detail: ErrorDetail, status: int) -> Response:
         """Errors that the application answers, in the dialect's shape."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, request: Request, error: ModelRequestError) -> Response:
         """The dialect's body and status."""
-        raise NotImplementedError
 
     def get_route_handler(self) -> Handler:
         """FastAPI's handler inside ours."""

@@ -31,7 +31,10 @@ _log = logging.getLogger(__name__)
 
 
 class QueryRun:
-    """One query under way. :meth:`leave` must be called in the end; it may be called at any time."""
+    """One query under way. Whoever does not wait for :meth:`answer` must call :meth:`leave` in the end.
+
+    It may be called at any time.
+    """
 
     def __init__(self, state: AppState, request: Request, caller: Caller, query: QueryRequest) -> None:
         """Start it. Raises ApiError when too many queries wait already."""
@@ -66,6 +69,17 @@ class QueryRun:
             raise item
         return item
 
+    async def first(self) -> CheckedEvent:
+        """The first event: what is wrong with the question is told here, so that it has a status of its own.
+
+        Raises what :meth:`next` raises, after :meth:`leave`.
+        """
+        try:
+            return await self.next()
+        except BaseException:
+            self.leave()
+            raise
+
     async def next_within(self, seconds: float) -> CheckedEvent | None:
         """:meth:`next`, or None when nothing happened for so long."""
         with anyio.move_on_after(seconds):
@@ -73,11 +87,14 @@ class QueryRun:
         return None
 
     async def answer(self) -> CheckedAnswer:
-        """The end of the query. Raises what :meth:`next` raises."""
-        while True:
-            event = await self.next()
-            if isinstance(event, CheckedAnswer):
-                return event
+        """The end of the query; the run is left, however it ends. Raises what :meth:`next` raises."""
+        try:
+            while True:
+                event = await self.next()
+                if isinstance(event, CheckedAnswer):
+                    return event
+        finally:
+            self.leave()
 
     def leave(self) -> None:
         """Nobody waits any more: whatever still runs for this query gives up. Idempotent."""

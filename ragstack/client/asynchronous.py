@@ -15,9 +15,9 @@ from ragstack.citations.verify import Finding
 from ragstack.client.exchange import Call, Exchange, Failure, Outcome, Pause, Reply
 from ragstack.client.operations import FilterLike, Operations
 from ragstack.client.replies import OpenedCitation, Ranking, read_event
-from ragstack.client.settings import ServerSettings, failure_of
+from ragstack.client.settings import ServerSettings
 from ragstack.client.sse import EventParser
-from ragstack.client.synchronous import broken_stream, headers_of
+from ragstack.client.wire import broken_stream, failure_of, headers_of, reply_of
 from ragstack.embedding.base import InputType
 from ragstack.errors import RemoteError
 from ragstack.generation.base import Turn
@@ -154,7 +154,7 @@ class AsyncClient:
                 if response.status_code >= 300:
                     await response.aread()
                     await response.aclose()
-                    outcome = Reply(response.status_code, headers_of(response), response.content)
+                    outcome = reply_of(response)
                 else:
                     stack.push_async_callback(response.aclose)
                     outcome = Reply(response.status_code, headers_of(response))
@@ -166,7 +166,7 @@ class AsyncClient:
             response = await self._http.send(self._request(call))
         except httpx.HTTPError as error:
             return failure_of(error)
-        return Reply(response.status_code, headers_of(response), response.content)
+        return reply_of(response)
 
     def _request(self, call: Call) -> httpx.Request:
         if self._http.is_closed:

@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr
 
-from ragstack.client.exchange import Failure
 from ragstack.errors import InputError
 from ragstack.version import __version__
 
@@ -62,10 +61,3 @@ class ServerSettings:
 
 
 _EXAMPLE = "Pass an address such as http://127.0.0.1:8000."
-
-
-def failure_of(error: Exception) -> Failure:
-    """What a driver's exception means for an exchange."""
-    timed_out = isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout)
-    reason = str(error).rstrip(".") or type(error).__name__
-    return Failure(f"{type(error).__name__}: {reason}" if reason != type(error).__name__ else reason, timed_out, error)

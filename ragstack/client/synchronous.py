@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 from pydantic import SecretStr
@@ -16,8 +16,9 @@ from ragstack.citations.verify import Finding
 from ragstack.client.exchange import Call, Exchange, Failure, Outcome, Pause, Reply
 from ragstack.client.operations import FilterLike, Operations
 from ragstack.client.replies import OpenedCitation, Ranking, read_event
-from ragstack.client.settings import ServerSettings, failure_of
+from ragstack.client.settings import ServerSettings
 from ragstack.client.sse import EventParser
+from ragstack.client.wire import broken_stream, failure_of, headers_of, reply_of
 from ragstack.embedding.base import InputType
 from ragstack.errors import RemoteError
 from ragstack.generation.base import Turn
@@ -169,7 +170,7 @@ class Client:
                 if response.status_code >= 300:
                     response.read()
                     response.close()
-                    outcome = _reply(response)
+                    outcome = reply_of(response)
                 else:
                     stack.callback(response.close)
                     outcome = Reply(response.status_code, headers_of(response))
@@ -178,7 +179,7 @@ class Client:
 
     def _send(self, call: Call) -> Reply | Failure:
         try:
-            return _reply(self._http.send(self._request(call)))
+            return reply_of(self._http.send(self._request(call)))
         except httpx.HTTPError as error:
             return failure_of(error)
 
@@ -186,18 +187,3 @@ class Client:
         if self._http.is_closed:
             raise RemoteError("the client is closed.", hint="Make a new one.")
         return self._http.build_request(call.method, f"{self._settings.address}{call.path}", content=call.content)
-
-
-def _reply(response: httpx.Response) -> Reply:
-    return Reply(response.status_code, headers_of(response), response.content)
-
-
-def headers_of(response: httpx.Response) -> Mapping[str, str]:
-    """The headers by their names in lower case."""
-    return {name.lower(): value for name, value in response.headers.items()}
-
-
-def broken_stream(error: Any, address: str) -> RemoteError:
-    """The error for an answer that ended before its end."""
-    reason = f": {failure_of(error).reason}" if error is not None else ""
-    return RemoteError(f"{address} broke off in the middle of an answer{reason}.", hint="Ask again.")

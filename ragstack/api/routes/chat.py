@@ -91,10 +91,7 @@ async def chat_completions(body: ChatBody, request: Request, state: State, calle
 
 
 async def _whole(run: QueryRun, state: AppState, completion: _Completion) -> Response:
-    try:
-        found = await run.answer()
-    finally:
-        run.leave()
+    found = await run.answer()
     answer = _answer_of(found.chain)
     message = AnswerMessage(
         content=answer.text or NOTHING_ANSWERS,
@@ -114,11 +111,7 @@ async def _whole(run: QueryRun, state: AppState, completion: _Completion) -> Res
 async def _streamed(
     run: QueryRun, request: Request, state: AppState, completion: _Completion, *, include_usage: bool
 ) -> Response:
-    try:
-        first = await run.next()  # what is wrong with the question has a status of its own
-    except BaseException:
-        run.leave()
-        raise
+    first = await run.first()
     return EventStream(_chunks(run, first, request, state, completion, include_usage=include_usage), run.leave)
 
 

@@ -87,20 +87,12 @@ def _request(body: RetrieveBody, caller: Caller, limits: LimitsConfig, *, with_a
 
 
 async def _whole(run: QueryRun) -> Response:
-    try:
-        answer = await run.answer()
-    finally:
-        run.leave()
+    answer = await run.answer()
     return JSONResponse(answer.chain.to_json(), headers=status_header(answer.citations))
 
 
 async def _streamed(run: QueryRun, request: Request) -> Response:
-    try:
-        first = await run.next()  # what is wrong with the question has a status of its own
-    except BaseException:
-        run.leave()
-        raise
-    return EventStream(_events(run, first, request), run.leave)
+    return EventStream(_events(run, await run.first(), request), run.leave)
 
 
 async def _events(run: QueryRun, first: CheckedEvent, request: Request) -> AsyncGenerator[bytes, None]:
