@@ -17,15 +17,15 @@ from ragstack.adapters.base import VectorStore
 from ragstack.adapters.registry import STORES
 from ragstack.chunking.base import Chunker
 from ragstack.chunking.registry import CHUNKERS
+from ragstack.config.embedders import Bm25Config
 from ragstack.config.generators import OpenAIGeneratorConfig
 from ragstack.config.models import (
-    Bm25Config,
     EmbedderConfig,
     GeneratorConfig,
-    LateInteractionConfig,
     PipelineConfig,
     ThirdPartyConfig,
 )
+from ragstack.config.rerankers import LateInteractionConfig
 from ragstack.config.stores.qdrant_edge import QdrantEdgeStoreConfig
 from ragstack.embedding.base import Embedder, ModelInfo
 from ragstack.embedding.bm25 import Bm25Encoder

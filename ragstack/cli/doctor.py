@@ -21,8 +21,9 @@ from ragstack.errors import IndexLockedError, IndexNotFoundError, RagstackError
 from ragstack.version import __version__
 
 if TYPE_CHECKING:
+    from ragstack.config.embedders import OnnxEmbedderConfig
     from ragstack.config.loader import LoadedConfig
-    from ragstack.config.models import OnnxEmbedderConfig, PipelineConfig
+    from ragstack.config.models import PipelineConfig
 
 Verdict: TypeAlias = Literal["ok", "warn", "fail"]
 

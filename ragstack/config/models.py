@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from ragstack.config.block import ConfigBlock, contradiction
+from ragstack.config.embedders import HashingEmbedderConfig, OnnxEmbedderConfig
 from ragstack.config.generators import OpenAIGeneratorConfig
+from ragstack.config.rerankers import LateInteractionConfig, NoRerankerConfig
+from ragstack.config.retrieval import RetrievalConfig
 from ragstack.config.server_audit import AuditConfig
 from ragstack.config.server_documents import DocumentsConfig, JobsConfig
 from ragstack.config.server_models import ModelServerConfig
@@ -21,41 +24,9 @@ from ragstack.config.stores.milvus import MilvusStoreConfig
 from ragstack.config.stores.qdrant import QdrantStoreConfig
 from ragstack.config.stores.qdrant_edge import QdrantEdgeStoreConfig
 from ragstack.config.stores.weaviate import WeaviateStoreConfig
-from ragstack.errors import FilterError
-from ragstack.filters import FieldType, Filter, parse_filter
+from ragstack.filters import FieldType
 
 ChunkerType: TypeAlias = Literal["auto", "recursive", "markdown", "sentence", "code", "fixed"]
-StemmerLanguage: TypeAlias = Literal[
-    "arabic",
-    "armenian",
-    "basque",
-    "catalan",
-    "danish",
-    "dutch",
-    "english",
-    "finnish",
-    "french",
-    "german",
-    "greek",
-    "hindi",
-    "hungarian",
-    "indonesian",
-    "irish",
-    "italian",
-    "lithuanian",
-    "nepali",
-    "norwegian",
-    "portuguese",
-    "romanian",
-    "russian",
-    "serbian",
-    "spanish",
-    "swedish",
-    "tamil",
-    "turkish",
-    "yiddish",
-]
-
 BUILTIN_FIELDS: dict[str, FieldType] = {
     "source_id": "keyword",
     "source_version": "keyword",
@@ -149,126 +120,6 @@ class ChunkerConfig(ConfigBlock):
                 f"overlap_tokens ({self.overlap_tokens}) must be at most half of max_tokens ({self.max_tokens})",
             )
         return self
-
-
-class Bm25Config(ConfigBlock):
-    """The sparse leg: BM25 (Robertson & Zaragoza 2009) over stemmed words."""
-
-    language: StemmerLanguage | None = Field(
-        default="english", description="Snowball stemmer and stop words; null: words are kept as they are."
-    )
-    k1: float = Field(default=1.2, gt=0, le=10, description="How soon repeating a word stops raising the score.")
-    b: float = Field(default=0.75, ge=0, le=1, description="How far long chunks are held back; 0: not at all.")
-
-
-class OnnxEmbedderConfig(ConfigBlock):
-    """A model on ONNX Runtime.
-
-    ``model`` is a registered name (see ``ragstack models``), a folder with ``model.onnx`` and
-    ``tokenizer.json``, or a Hugging Face id, which must be pinned by ``revision``.
-    """
-
-    type: Literal["onnx"] = Field(default="onnx", description="ONNX Runtime.")
-    model: str = Field(
-        default="all-MiniLM-L6-v2", min_length=1, description="Registered name, folder, or Hugging Face id."
-    )
-    revision: str | None = Field(default=None, description="Commit or tag of a Hugging Face id.")
-    max_batch_tokens: int | None = Field(
-        default=None, gt=0, description="Token budget of a batch, padding counted; null: the measured default."
-    )
-    threads: int | None = Field(default=None, gt=0, description="CPU threads; null: all that this process may use.")
-    bm25: Bm25Config = Field(default=Bm25Config(), description="The sparse vectors made beside the dense ones.")
-
-
-class HashingEmbedderConfig(ConfigBlock):
-    """A deterministic embedder without a model: for tests and load trials, not for answers."""
-
-    type: Literal["hashing"] = Field(default="hashing", description="Hashed words; needs no model.")
-    dim: int = Field(default=64, ge=8, le=4096, description="Length of the dense vectors.")
-    bm25: Bm25Config = Field(default=Bm25Config(), description="The sparse vectors made beside the dense ones.")
-
-
-class FusionConfig(ConfigBlock):
-    """How the ranks of the dense and the sparse leg become one (reciprocal rank fusion, Cormack et al. 2009)."""
-
-    type: Literal["rrf", "weighted"] = Field(default="rrf", description="Fuse ranks (rrf) or scaled scores (weighted).")
-    k: int = Field(default=60, ge=1, description="The constant of rrf: larger counts the first ranks less.")
-    dense_weight: float = Field(default=1.0, ge=0, description="Weight of the dense leg.")
-    sparse_weight: float = Field(default=1.0, ge=0, description="Weight of the sparse leg.")
-
-    @model_validator(mode="after")
-    def _a_leg_counts(self) -> FusionConfig:
-        if self.dense_weight == self.sparse_weight == 0:
-            raise contradiction(
-                ("dense_weight", "sparse_weight"), "dense_weight and sparse_weight are both 0; one must be larger"
-            )
-        return self
-
-
-class RetrievalConfig(ConfigBlock):
-    """The query path: ``top_k`` candidates a leg, ``rerank_k`` of them reranked, ``top_n`` passages kept."""
-
-    mode: Literal["hybrid", "dense", "sparse"] = Field(
-        default="hybrid", description="Legs asked: both, meaning alone (dense), or words alone (sparse)."
-    )
-    top_k: int = Field(default=100, ge=1, le=10000, description="Candidates asked of each leg.")
-    rerank_k: int = Field(default=50, ge=1, le=1000, description="Best fused candidates that the reranker reads.")
-    top_n: int = Field(default=8, ge=1, le=1000, description="Passages kept after reranking.")
-    fusion: FusionConfig = Field(default=FusionConfig(), description="How the two legs become one ranking.")
-    filter: dict[str, Any] | None = Field(default=None, description="A filter put on every query.")
-    min_relevance: float | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        description="When no candidate is this relevant, the corpus does not answer; null: the reranker's own figure.",
-    )
-
-    @model_validator(mode="after")
-    def _stages_narrow(self) -> RetrievalConfig:
-        if self.rerank_k > self.top_k:
-            message = f"rerank_k ({self.rerank_k}) must be at most top_k ({self.top_k})"
-            raise contradiction(("rerank_k", "top_k"), message)
-        if self.top_n > self.rerank_k:
-            message = f"top_n ({self.top_n}) must be at most rerank_k ({self.rerank_k})"
-            raise contradiction(("top_n", "rerank_k"), message)
-        return self
-
-    @field_validator("filter")
-    @classmethod
-    def _filter_parses(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if value is not None:
-            try:
-                parse_filter(value)
-            except FilterError as error:
-                raise ValueError(str(error)) from error
-        return value
-
-    def parsed_filter(self) -> Filter | None:
-        """The filter as a tree, or None."""
-        return None if self.filter is None else parse_filter(self.filter, where="retrieval.filter")
-
-
-class LateInteractionConfig(ConfigBlock):
-    """Rerank by the embedder's own token vectors: cosine + idf-weighted MaxSim + BM25 share."""
-
-    type: Literal["late_interaction"] = Field(default="late_interaction", description="MaxSim over token vectors.")
-    dense_weight: float = Field(default=1.0, ge=0, description="Weight of the cosine of the two texts.")
-    maxsim_weight: float = Field(default=1.0, ge=0, description="Weight of the idf-weighted MaxSim of their tokens.")
-    sparse_weight: float = Field(default=0.3, ge=0, description="Weight of the BM25 share.")
-
-    @model_validator(mode="after")
-    def _a_part_counts(self) -> LateInteractionConfig:
-        if self.dense_weight == self.maxsim_weight == self.sparse_weight == 0:
-            raise contradiction(
-                ("dense_weight", "maxsim_weight", "sparse_weight"), "all three weights are 0; one must be larger"
-            )
-        return self
-
-
-class NoRerankerConfig(ConfigBlock):
-    """Keep the fused order; no token vectors are kept."""
-
-    type: Literal["none"] = Field(default="none", description="No reranking.")
 
 
 class ExtractiveGeneratorConfig(ConfigBlock):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ragstack.adapters.base import Hit, SearchParams, VectorStore
-from ragstack.config.models import RetrievalConfig
+from ragstack.config.retrieval import RetrievalConfig
 from ragstack.errors import IndexFormatError
 from ragstack.filters import Condition, Filter, all_of
 from ragstack.ledger.schema import collection_name

@@ -1,0 +1,77 @@
+"""The ``embedder`` block: the model that makes vectors, and the sparse leg's term weights."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from pydantic import Field
+
+from ragstack.config.block import ConfigBlock
+
+StemmerLanguage: TypeAlias = Literal[
+    "arabic",
+    "armenian",
+    "basque",
+    "catalan",
+    "danish",
+    "dutch",
+    "english",
+    "finnish",
+    "french",
+    "german",
+    "greek",
+    "hindi",
+    "hungarian",
+    "indonesian",
+    "irish",
+    "italian",
+    "lithuanian",
+    "nepali",
+    "norwegian",
+    "portuguese",
+    "romanian",
+    "russian",
+    "serbian",
+    "spanish",
+    "swedish",
+    "tamil",
+    "turkish",
+    "yiddish",
+]
+
+
+class Bm25Config(ConfigBlock):
+    """The sparse leg: BM25 (Robertson & Zaragoza 2009) over stemmed words."""
+
+    language: StemmerLanguage | None = Field(
+        default="english", description="Snowball stemmer and stop words; null: words are kept as they are."
+    )
+    k1: float = Field(default=1.2, gt=0, le=10, description="How soon repeating a word stops raising the score.")
+    b: float = Field(default=0.75, ge=0, le=1, description="How far long chunks are held back; 0: not at all.")
+
+
+class OnnxEmbedderConfig(ConfigBlock):
+    """A model on ONNX Runtime.
+
+    ``model`` is a registered name (see ``ragstack models``), a folder with ``model.onnx`` and
+    ``tokenizer.json``, or a Hugging Face id, which must be pinned by ``revision``.
+    """
+
+    type: Literal["onnx"] = Field(default="onnx", description="ONNX Runtime.")
+    model: str = Field(
+        default="all-MiniLM-L6-v2", min_length=1, description="Registered name, folder, or Hugging Face id."
+    )
+    revision: str | None = Field(default=None, description="Commit or tag of a Hugging Face id.")
+    max_batch_tokens: int | None = Field(
+        default=None, gt=0, description="Token budget of a batch, padding counted; null: the measured default."
+    )
+    threads: int | None = Field(default=None, gt=0, description="CPU threads; null: all that this process may use.")
+    bm25: Bm25Config = Field(default=Bm25Config(), description="The sparse vectors made beside the dense ones.")
+
+
+class HashingEmbedderConfig(ConfigBlock):
+    """A deterministic embedder without a model: for tests and load trials, not for answers."""
+
+    type: Literal["hashing"] = Field(default="hashing", description="Hashed words; needs no model.")
+    dim: int = Field(default=64, ge=8, le=4096, description="Length of the dense vectors.")
+    bm25: Bm25Config = Field(default=Bm25Config(), description="The sparse vectors made beside the dense ones.")
