@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,15 @@ class Tokenizer(Protocol):
 
         Text that the model drops (spaces, control characters) lies between spans.
         """
+
+
+@runtime_checkable
+class WordTokenizer(Tokenizer, Protocol):
+    """A tokenizer that says whether spaces part what it looks at."""
+
+    @property
+    def splits_at_spaces(self) -> bool:
+        """True when a text cut beside a space, tab or line end has the tokens of its two parts, and no others."""
 
 
 @dataclass(frozen=True, slots=True)

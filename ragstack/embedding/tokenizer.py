@@ -35,6 +35,15 @@ class TextTokenizer:
         mask = with_specials.special_tokens_mask
         self._prefix = mask.index(0) if 0 in mask else 0
         self._specials = tokenizer.num_special_tokens_to_add(False)
+        # BERT's look at words one by one; of the others only the makers know.
+        self._splits_at_spaces = isinstance(tokenizer.pre_tokenizer, BertPreTokenizer) and isinstance(
+            tokenizer.normalizer, BertNormalizer
+        )
+
+    @property
+    def splits_at_spaces(self) -> bool:
+        """See :class:`ragstack.types.WordTokenizer`."""
+        return self._splits_at_spaces
 
     @property
     def specials(self) -> int:
