@@ -16,6 +16,7 @@ import numpy as np
 from ragstack.adapters.base import Record
 from ragstack.adapters.qdrant_damage import deadly_because
 from ragstack.archive.base import ArchivedDocument, DocumentKey
+from ragstack.archive.unreferenced import unreferenced
 from ragstack.assembly import build_bm25
 from ragstack.config.stores.qdrant_edge import QdrantEdgeStoreConfig
 from ragstack.embedding.bm25 import Bm25Encoder
@@ -99,7 +100,7 @@ class _Scan:
             if not holds_nothing:
                 findings.add("archive_unreadable", ARCHIVE_FILE, "the file is missing or empty")
         else:
-            self._try_database("archive_unreadable", ARCHIVE_FILE, lambda: workspace.archive.keys())  # noqa: PLW0108 - opening it may fail
+            self._try_database("archive_unreadable", ARCHIVE_FILE, lambda: sum(1 for _ in workspace.archive.keys()))  # noqa: SIM118
         self._open_tokens(holds_nothing)
         self._open_collection(holds_nothing)
         for name in [*unknown_collections(workspace), *(path.name for path in unknown_files(workspace))]:
@@ -292,7 +293,7 @@ class _Scan:
                 count = f"{len(findings.extra_tokens)} chunks"
                 findings.add("tokens_extra", self.index.token_vectors_path.name, count, findings.extra_tokens)
         if not findings.pending:
-            for key in sorted(self._workspace.archive.keys() - self._workspace.ledger.live_documents()):
+            for key in unreferenced(self._workspace.archive, self._workspace.ledger.live_documents()):
                 record = f", record {key.record}" if key.record else ""
                 findings.add("document_extra", ARCHIVE_FILE, f"{key.source_version[:12]}…, {key.parser}{record}")
 

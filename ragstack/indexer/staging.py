@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ragstack.adapters.base import CollectionSpec, Record, VectorStore
-from ragstack.archive.base import DocumentArchive
+from ragstack.archive.base import DocumentArchive, DocumentKey
+from ragstack.archive.unreferenced import unreferenced
 from ragstack.errors import IndexFormatError
 from ragstack.filters import Condition
 from ragstack.indexer.memory import return_freed_memory
@@ -31,9 +32,9 @@ from ragstack.indexer.reuse import embedded_text_of, text_digest
 from ragstack.ledger.pins import Pins
 from ragstack.ledger.schema import TERMS, TOKENS, collection_name
 from ragstack.ledger.spans import span_chunk_ids
-from ragstack.ledger.writer import CommitGroup, Generation, Ledger
+from ragstack.ledger.writer import CommitGroup, Generation, Ledger, document_keys
 from ragstack.reranking.base import PackedTokens, TokenVectorStore
-from ragstack.types import Float32Array, Int32Array, SparseVector, TokenVectors
+from ragstack.types import Document, Float32Array, Int32Array, SparseVector, TokenVectors
 
 _BATCH = 500
 _LEDGER_BYTES, _STORE_BYTES, _PAYLOAD_BYTES = 1_000_000, 6_000_000, 2_000
@@ -120,7 +121,7 @@ class Stager:
         self._added.clear()
         self._embedded.clear()
         fault_point("recovered")
-        self.purge()
+        self._purge(everything=True)
 
     def stage(self, batch: EmbeddedBatch) -> None:
         """Write chunks and token vectors, hidden until they are published. Raises StoreError when the disk is full."""
@@ -153,7 +154,7 @@ class Stager:
         text_bytes = sum(len(document.canonical_bytes) for source in sources for _, document in source.documents)
         self._before_growing(2 * text_bytes + _LEDGER_BYTES)
         self._open_group()
-        self._archive.put(document for source in sources for document in source.documents)
+        self._archive.put(item for source in sources for item in _referred_to(source))
         fault_point("archive-put")
         self._archive.flush()
         fault_point("archived")
@@ -175,7 +176,11 @@ class Stager:
         return_freed_memory()
 
     def purge(self) -> None:
-        """Delete superseded chunks and unreferenced documents; afterwards no query needs a filter."""
+        """Delete superseded chunks and the documents they were of; afterwards no query needs a filter."""
+        self._purge(everything=False)
+
+    def _purge(self, *, everything: bool) -> None:
+        """With ``everything``, look at every archived document: an ended run may have left some without a trace."""
         superseded = self._ledger.superseded(self._generation)
         if superseded:
             self._pins.wait_for_readers(self._generation, self._committed_seq, LONGEST_QUERY_S)
@@ -196,16 +201,20 @@ class Stager:
                 self._token_vectors.flush()
             self._ledger.purged(self._generation)
             fault_point("purged")
-            self.collect_documents()
+            if everything:
+                self._delete_documents(unreferenced(self._archive, self._ledger.live_documents()))
+            else:
+                versions = {old.source_version for old in superseded}
+                live = set(self._ledger.live_documents(versions)) if versions else set()
+                gone = {k for old in superseded for k in document_keys(old.source_version, old.parser, old.spans)}
+                self._delete_documents(sorted(gone - live))
             self._ledger.set_group_open(self._generation, False)
             self._is_open = False
             fault_point("closed")
 
-    def collect_documents(self) -> None:
-        """Delete archived documents that no published version refers to."""
-        garbage = self._archive.keys() - self._ledger.live_documents()
-        if garbage:
-            self._archive.delete(garbage)
+    def _delete_documents(self, keys: Sequence[DocumentKey]) -> None:
+        if keys:
+            self._archive.delete(keys)
         self._archive.flush()
         fault_point("collected")
 
@@ -242,6 +251,13 @@ class Stager:
                 for vectors in tokens.values():
                     frequencies.setdefault(TOKENS, Counter()).subtract(np.unique(vectors.token_ids).tolist())
         return replaced
+
+
+def _referred_to(source: Prepared) -> list[tuple[DocumentKey, Document]]:
+    """The documents of a source that are kept: records without a chunk are not."""
+    row = source.row
+    kept = set(document_keys(row.source_version, row.parser, row.spans))
+    return [item for item in source.documents if item[0] in kept]
 
 
 def _record(batch: EmbeddedBatch, index: int, seq: int) -> Record:

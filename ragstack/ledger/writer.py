@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -310,17 +310,21 @@ class Ledger:
         with translated(self._path, WHAT), transaction(self._db):
             self._db.execute("DELETE FROM superseded WHERE generation=?", (generation,))
 
-    def live_documents(self) -> set[DocumentKey]:
-        """The archive records that chunks of some generation point into; retired generations do not count."""
-        keys: set[DocumentKey] = set()
+    def live_documents(self, source_versions: Iterable[str] | None = None) -> Iterator[DocumentKey]:
+        """The archive records that chunks of some generation point into; retired generations do not count.
+
+        With ``source_versions``, only those of these versions. A record may be named more than once. Nothing must
+        be written before the last was taken.
+        """
+        asked = None if source_versions is None else frozenset(source_versions)
         kept = "WHERE generation NOT IN (SELECT generation FROM generations WHERE state='retired')"
-        for version, parser, spans in self._query(
-            f"SELECT source_version, parser, spans FROM sources {kept} UNION ALL"  # noqa: S608
-            f" SELECT source_version, parser, spans FROM superseded {kept}"
-        ):
-            records = {span.record for span in unpack_spans(spans)} or {""}
-            keys |= {DocumentKey(version, parser, record) for record in records}
-        return keys
+        with translated(self._path, WHAT):
+            for version, parser, spans in self._db.execute(
+                f"SELECT source_version, parser, spans FROM sources {kept} UNION ALL"  # noqa: S608
+                f" SELECT source_version, parser, spans FROM superseded {kept}"
+            ):
+                if asked is None or version in asked:
+                    yield from document_keys(version, parser, unpack_spans(spans))
 
     # -- runs ------------------------------------------------------------------------------------
 
@@ -352,6 +356,11 @@ class Ledger:
     def _query(self, sql: str, *parameters: Any) -> list[Any]:
         with translated(self._path, WHAT):
             return self._db.execute(sql, parameters).fetchall()
+
+
+def document_keys(source_version: str, parser: str, spans: Sequence[StoredSpan]) -> list[DocumentKey]:
+    """The archive records of a source version: those its chunks point into, or its only one where it has none."""
+    return [DocumentKey(source_version, parser, record) for record in {span.record for span in spans} or {""}]
 
 
 def _source_row(row: Sequence[Any]) -> SourceRow:
