@@ -13,8 +13,9 @@ from typing import Any
 
 from ragstack.config.block import ConfigBlock
 from ragstack.config.blocks import blocks_in, types_of
-from ragstack.config.models import BUILTIN_FIELDS, PipelineConfig, ThirdPartyConfig
+from ragstack.config.models import BUILTIN_FIELDS, PipelineConfig
 from ragstack.config.show import json_schema, schema_text
+from ragstack.config.third_party import ThirdPartyConfig
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from ragstack.filters import Filter, all_of
 from ragstack.generation.base import AnswerEnd, AnswerSentence, ContextPassage, Question, Turn, WeightedTokens
 from ragstack.ledger.schema import ARCHIVE_FILE, collection_name
 from ragstack.ledger.snapshot import Snapshot, SnapshotReader
+from ragstack.reranking.cascade import stage_errors
 from ragstack.retrieval.answering import AnswerWriter
 from ragstack.retrieval.candidates import Retriever
 from ragstack.retrieval.chain_builder import Found, OpenPassage, build_chain
@@ -219,7 +220,8 @@ class QueryEngine:
             hits = retriever.candidates(legs, snapshot, pinned, retrieval.top_k)
         with clock.stage("rerank"):
             considered = hits[: retrieval.rerank_k]
-            ranked = parts.reranker.rerank(query, retriever.with_scores(legs, considered, snapshot))
+            candidates = retriever.with_scores(legs, considered, snapshot)
+            ranked = parts.reranker.rerank(replace(query, cancellation=request.cancellation), candidates)
         min_relevance = retrieval.min_relevance
         if min_relevance is None:
             min_relevance = parts.reranker.min_relevance
@@ -232,7 +234,7 @@ class QueryEngine:
             found = Found(
                 request.text, search_text, pinned, snapshot, hits, opened, top_n, min_relevance, parts.reranker.name
             )
-            chain = build_chain(found, parts.config)
+            chain = build_chain(found, parts.config, stage_errors(ranked))
         relevant = [(rank, p) for rank, p in enumerate(passages, 1) if p.score.relevance >= min_relevance]
         tokens = parts.passage_tokens([passage for _, passage in relevant]) if request.with_answer else {}
         question = Question(

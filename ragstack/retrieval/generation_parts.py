@@ -18,7 +18,7 @@ from ragstack.errors import InputError
 from ragstack.generation.base import WeightedTokens
 from ragstack.ledger.schema import TERMS, TOKENS, token_vectors_file
 from ragstack.ledger.snapshot import Snapshot
-from ragstack.reranking.base import Reranker, RerankQuery, TokenVectorStore
+from ragstack.reranking.base import Reranker, RerankQuery, TokenVectorStore, close_reranker
 from ragstack.retrieval.candidates import LegQuery
 from ragstack.retrieval.passages import Passage
 from ragstack.types import Float32Array, TokenVectors
@@ -65,6 +65,7 @@ class GenerationParts:
 
     def close(self) -> None:
         """Release files, and the model unless it was lent."""
+        close_reranker(self.reranker)
         if self.owns_embedder:
             self.embedder.close()
         if self.token_vectors is not None:
