@@ -156,9 +156,13 @@ def build_bm25(config: PipelineConfig) -> Bm25Encoder:
 
 def keeps_token_vectors(config: PipelineConfig) -> bool:
     """True when indexing keeps token vectors: the reranker, or a stage of it, compares them."""
+    return any(isinstance(block, LateInteractionConfig) for block in reranker_blocks(config))
+
+
+def reranker_blocks(config: PipelineConfig) -> list[RerankerConfig]:
+    """The blocks of all rerankers that the config names: those of a cascade's stages, or the one."""
     block = config.reranker
-    blocks = [stage.reranker for stage in block.stages] if isinstance(block, CascadeConfig) else [block]
-    return any(isinstance(each, LateInteractionConfig) for each in blocks)
+    return [stage.reranker for stage in block.stages] if isinstance(block, CascadeConfig) else [block]
 
 
 def token_vector_store(path: Path, block: EmbedderConfig) -> TokenVectorStore:

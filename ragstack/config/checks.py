@@ -8,7 +8,7 @@ from typing import Any
 from ragstack.config.blocks import block_value, builtin_types
 from ragstack.config.messages import Mistake, did_you_mean, found
 from ragstack.config.models import PipelineConfig
-from ragstack.config.rerankers import STAGE_TYPES
+from ragstack.config.rerankers import STAGE_TYPES, CascadeConfig
 from ragstack.config.yaml_source import KeyPath
 from ragstack.errors import FilterError
 from ragstack.filters import COMPARISONS, Condition, FieldType, Filter, Not, bind_filter
@@ -40,6 +40,20 @@ def _typed_blocks(values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str, tup
     stages = block_value(values, ("reranker", "stages"))
     for index in range(len(stages) if isinstance(stages, list) else 0):
         yield ("reranker", "stages", index, "reranker"), "rerankers", STAGE_TYPES
+
+
+def cascade_mistakes(config: PipelineConfig) -> Iterator[Mistake]:
+    """Stages of a cascade that do not fit how many candidates are reranked."""
+    if not isinstance(config.reranker, CascadeConfig):
+        return
+    total = config.retrieval.rerank_k
+    first, second = (stage.rerank_k for stage in config.reranker.stages[:2])
+    if first is not None and first != total:
+        message = f"rerank_k ({first}) of the first stage must be retrieval.rerank_k ({total}), or left out"
+        yield Mistake(("reranker", "stages", 0, "rerank_k"), message)
+    elif second is not None and second >= total:
+        message = f"rerank_k ({second}) of the second stage must be less than retrieval.rerank_k ({total})"
+        yield Mistake(("reranker", "stages", 1, "rerank_k"), message)
 
 
 def filter_mistakes(filter: Filter, fields: Mapping[str, FieldType], path: KeyPath) -> Iterator[Mistake]:

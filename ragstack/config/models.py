@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from ragstack.config.block import ConfigBlock, contradiction
 from ragstack.config.embedders import HashingEmbedderConfig, OnnxEmbedderConfig
 from ragstack.config.generators import OpenAIGeneratorConfig
-from ragstack.config.rerankers import CascadeConfig, LateInteractionConfig, RerankerConfig
+from ragstack.config.rerankers import LateInteractionConfig, RerankerConfig
 from ragstack.config.retrieval import RetrievalConfig
 from ragstack.config.server_audit import AuditConfig
 from ragstack.config.server_documents import DocumentsConfig, JobsConfig
@@ -244,20 +244,6 @@ class PipelineConfig(ConfigBlock):
         "reranker": "rerankers",
         "generator": "generators",
     }
-
-    @model_validator(mode="after")
-    def _cascade_begins_with_what_is_retrieved(self) -> PipelineConfig:
-        if not isinstance(self.reranker, CascadeConfig):
-            return self
-        key, total = ("retrieval", "rerank_k"), self.retrieval.rerank_k
-        first, second = (stage.rerank_k for stage in self.reranker.stages[:2])
-        if first is not None and first != total:
-            message = f"rerank_k ({first}) of the first stage must be retrieval.rerank_k ({total}), or left out"
-            raise contradiction((("reranker", "stages", 0, "rerank_k"), key), message)
-        if second is not None and second >= total:
-            message = f"rerank_k ({second}) of the second stage must be less than retrieval.rerank_k ({total})"
-            raise contradiction((("reranker", "stages", 1, "rerank_k"), key), message)
-        return self
 
     def field_types(self) -> dict[str, FieldType]:
         """Every field that filters may name, built-in and declared, with its type."""

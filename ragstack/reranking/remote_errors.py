@@ -62,7 +62,7 @@ class RemoteRerankerErrors:
         detail = self._brief(str(error) or type(error).__name__)
         return self.error(
             f"cannot be reached, or the connection broke: {detail}",
-            "Check that the server runs and that the URL is its.",
+            "Check that the server runs, and that reranker.base_url is where.",
         )
 
     def too_slow(self, timeout_s: float, last: RerankingError | None) -> RerankingError:
