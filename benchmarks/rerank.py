@@ -105,12 +105,10 @@ def main() -> None:
         loop = plain_loop(folder, texts)
         query = bare_query(QUERY, Cancellation())
         ways: dict[str, Callable[[], object]] = {
-            "ragstack": lambda: reranker.rerank(bare_query(QUERY, Cancellation()), candidates),
+            "ragstack": lambda: reranker.rerank(query, candidates),
             "plain loop": loop,
         }
-        found = {
-            score.chunk_id: score.score for score in reranker.rerank(bare_query(QUERY, Cancellation()), candidates)
-        }
+        found = {score.chunk_id: score.score for score in reranker.rerank(query, candidates)}
         apart = max(abs(found[f"c{index:04}"] - score) for index, score in enumerate(loop()))
         print(f"{given.pairs} passages of up to {given.tokens} tokens; scores differ by at most {apart:.1e}")
         print(f"{'':12} {'ms':>8} {'CPU ms':>8} {'CPU ms a pair':>14}")
