@@ -74,7 +74,8 @@ class Reranker(Protocol):
 
     Returns one score per candidate, best first; larger is better; ties by chunk id, ascending. The
     result does not depend on the order of the candidates. ``name`` goes into the citation chain;
-    ``min_relevance`` is the measured default of ``retrieval.min_relevance``.
+    ``min_relevance`` is the default of ``retrieval.min_relevance``. Called from several threads at once. Raises
+    RerankingError for faults of its model or server. One that holds something is a :class:`ClosableReranker`, too.
     """
 
     name: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from ragstack.retrieval.chain_builder import Found, OpenPassage, build_chain
 from ragstack.retrieval.events import Answered, PassagesFound, QueryEvent, SentenceWritten
 from ragstack.retrieval.generation_parts import GenerationParts
 from ragstack.retrieval.passages import build_passages
+from ragstack.retrieval.turns import Turns
 from ragstack.types import Float32Array
 
 
@@ -64,7 +64,8 @@ class QueryEngine:
 
     The model and the fields are those the active generation was built with, whatever the config says
     now (``config_differs`` tells); when another generation becomes the active one, the engine moves on
-    to it. Safe to share between threads: retrieval is done for one query at a time, answers are made side by side.
+    to it. Safe to share between threads: retrieval is done for one query at a time, reranking and answering side by
+    side.
     """
 
     def __init__(
@@ -84,7 +85,8 @@ class QueryEngine:
         self._given = config
         self._lent_embedder = embedder
         self._state_dir = state_dir
-        self._lock = threading.RLock()
+        self._turns = Turns()
+        self._lock = self._turns.lock
         self._closed = False
         with ExitStack() as stack:
             self._ledger = SnapshotReader(state_dir)
@@ -124,7 +126,7 @@ class QueryEngine:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """A block in which no query reads the index; afterwards nothing of what was erased meanwhile is held."""
-        with self._lock:
+        with self._turns.alone():
             try:
                 yield
             finally:
@@ -221,7 +223,8 @@ class QueryEngine:
         with clock.stage("rerank"):
             considered = hits[: retrieval.rerank_k]
             candidates = retriever.with_scores(legs, considered, snapshot)
-            ranked = parts.reranker.rerank(replace(query, cancellation=request.cancellation), candidates)
+            with self._turns.waiting():
+                ranked = parts.reranker.rerank(replace(query, cancellation=request.cancellation), candidates)
         min_relevance = retrieval.min_relevance
         if min_relevance is None:
             min_relevance = parts.reranker.min_relevance

@@ -6,6 +6,7 @@ import json
 import math
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ragstack.retrieval.engine import QueryRequest
 from tests.cross_encoder_kit import ask, by_id, candidate, write_cross_encoder
 from tests.integration.harness import SMALL_CONFIG, write_corpus
 from tests.servers.api import running_app
-from tests.servers.rerank_replay import Answer, running
+from tests.servers.rerank_replay import Answer, Seen, running
 
 QUERY = "turn the red lever"
 TEXTS = ["The lamp goes out.", "Turn the red lever twice. Wait ten seconds.", "", "weather " * 150 + "red lever"]
@@ -247,3 +248,45 @@ def test_doctor_looks_at_the_rerankers(model: Path, tmp_path: Path, capsys: pyte
         (tmp_path / "aside").rename(model / "tokenizer.json")
     assert broken["verdict"] == "fail"
     assert "a file of the cross-encoder cannot be read" in broken["found"]
+
+
+def test_a_slow_reranker_does_not_hold_up_other_queries(state_dir: Path) -> None:
+    """Each answer waits until every query has asked: one at a time they would wait for ever."""
+    together = threading.Barrier(4)
+
+    def respond(seen: Seen) -> Answer:
+        together.wait(20)
+        return Answer([{"index": index, "score": float(index)} for index in range(len(seen.body["texts"]))])
+
+    with running() as server:
+        server.answering(respond)
+        slow = {"type": "remote", "api": "tei", "base_url": server.url, "max_batch_size": 100, "max_retries": 0}
+        with ragstack.open(config(slow), state_dir=state_dir) as pipeline, ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: pipeline.query(QUERY), range(4)))
+        assert len({result.passages[0].chunk_ids for result in found}) == 1
+
+
+def test_erasing_waits_for_queries_that_are_reranked(corpus: Path, tmp_path: Path) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def respond(seen: Seen) -> Answer:
+        asked.set()
+        go_on.wait(20)
+        return Answer(
+            [{"index": index, "score": float("lever" in text)} for index, text in enumerate(seen.body["texts"])]
+        )
+
+    with running() as server:
+        server.answering(respond)
+        slow = {"type": "remote", "api": "tei", "base_url": server.url, "max_batch_size": 100, "max_retries": 0}
+        with ragstack.open(config(slow), state_dir=tmp_path / "s") as pipeline, ThreadPoolExecutor(2) as pool:
+            pipeline.index(corpus)
+            assert pipeline.engine
+            query = pool.submit(pipeline.query, QUERY)
+            assert asked.wait(20)
+            erasing = pool.submit(pipeline.erase, "corpus/guide.md")
+            assert not erasing.done()
+            go_on.set()
+            assert "red lever" in query.result().passages[0].place.text
+            assert erasing.result().erased
+            assert all(p.place.source_id != "corpus/guide.md" for p in pipeline.query(QUERY).passages)
