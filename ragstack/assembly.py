@@ -6,7 +6,7 @@ Implementations take plain keyword settings; a block that names a third party's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -23,10 +23,10 @@ from ragstack.config.models import (
     EmbedderConfig,
     GeneratorConfig,
     PipelineConfig,
-    ThirdPartyConfig,
 )
-from ragstack.config.rerankers import LateInteractionConfig
+from ragstack.config.rerankers import CascadeConfig, LateInteractionConfig, RemoteRerankerConfig, RerankerConfig
 from ragstack.config.stores.qdrant_edge import QdrantEdgeStoreConfig
+from ragstack.config.third_party import ThirdPartyConfig
 from ragstack.embedding.base import Embedder, ModelInfo
 from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.embedding.projection import token_projection
@@ -38,6 +38,7 @@ from ragstack.ledger.file_pins import FilePins
 from ragstack.ledger.pins import Pins, SnapshotPins
 from ragstack.registry import Registry
 from ragstack.reranking.base import Reranker, TokenVectorStore
+from ragstack.reranking.cascade import CascadeReranker, CascadeStage
 from ragstack.reranking.registry import RERANKERS
 from ragstack.reranking.token_vectors import SqliteTokenVectorStore
 
@@ -87,8 +88,55 @@ def build_store(block: BaseModel, state_dir: Path, lock_timeout_s: float) -> Vec
 def build_reranker(config: PipelineConfig, token_vectors: TokenVectorStore | None) -> Reranker:
     """The reranker of the config; late interaction reads the index's ``token_vectors``."""
     block = config.reranker
+    if isinstance(block, CascadeConfig):
+        stages = [(stage.reranker, stage.rerank_k) for stage in block.stages]
+        return _build_cascade([(stages[0][0], None), *stages[1:]], token_vectors)
+    if _keeps_order(block):
+        return _build_cascade([(block, None)], token_vectors)
+    return _build_one_reranker(block, token_vectors)
+
+
+def build_text_reranker(config: PipelineConfig, token_vectors: TokenVectorStore | None) -> Reranker:
+    """The reranker of texts that come with a request: of a cascade its last stage, over all of them.
+
+    So a text's score does not depend on the others. A server that fails is an error here whatever ``on_error`` says:
+    there is no order to keep.
+    """
+    return _build_one_reranker(text_reranker(config), token_vectors)
+
+
+def text_reranker(config: PipelineConfig) -> RerankerConfig:
+    """The block of the reranker of :func:`build_text_reranker`."""
+    block = config.reranker
+    return block.stages[-1].reranker if isinstance(block, CascadeConfig) else block
+
+
+def compares_vectors(block: BaseModel) -> bool:
+    """True when a reranker reads vectors of the texts: late interaction, and any of a third party."""
+    return isinstance(block, (LateInteractionConfig, ThirdPartyConfig))
+
+
+def _build_cascade(
+    blocks: Sequence[tuple[BaseModel, int | None]], token_vectors: TokenVectorStore | None
+) -> CascadeReranker:
+    stages = [
+        CascadeStage(_build_one_reranker(block, token_vectors), rerank_k, _keeps_order(block))
+        for block, rerank_k in blocks
+    ]
+    if stages[0].keeps_order:  # the order that it keeps is the fused one
+        stages.insert(0, CascadeStage(cast(Reranker, RERANKERS.load("none")())))
+    return CascadeReranker(stages)
+
+
+def _keeps_order(block: BaseModel) -> bool:
+    return isinstance(block, RemoteRerankerConfig) and block.on_error == "keep_order"
+
+
+def _build_one_reranker(block: BaseModel, token_vectors: TokenVectorStore | None) -> Reranker:
     if isinstance(block, LateInteractionConfig):
         return cast(Reranker, RERANKERS.load(block.type)(token_vectors, **_settings(block)))
+    if isinstance(block, RemoteRerankerConfig):
+        return cast(Reranker, RERANKERS.load(block.type)(block))
     return cast(Reranker, _build(RERANKERS, block))
 
 
@@ -107,8 +155,14 @@ def build_bm25(config: PipelineConfig) -> Bm25Encoder:
 
 
 def keeps_token_vectors(config: PipelineConfig) -> bool:
-    """True when indexing keeps token vectors: the reranker compares them."""
-    return config.reranker.type == "late_interaction"
+    """True when indexing keeps token vectors: the reranker, or a stage of it, compares them."""
+    return any(isinstance(block, LateInteractionConfig) for block in reranker_blocks(config))
+
+
+def reranker_blocks(config: PipelineConfig) -> list[RerankerConfig]:
+    """The blocks of all rerankers that the config names: those of a cascade's stages, or the one."""
+    block = config.reranker
+    return [stage.reranker for stage in block.stages] if isinstance(block, CascadeConfig) else [block]
 
 
 def token_vector_store(path: Path, block: EmbedderConfig) -> TokenVectorStore:

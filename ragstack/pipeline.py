@@ -21,7 +21,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ragstack.assembly import SharedIndex, build_embedder, build_store, snapshot_pins
+from ragstack.assembly import (
+    SharedIndex,
+    build_embedder,
+    build_store,
+    build_text_reranker,
+    snapshot_pins,
+    text_reranker,
+)
 from ragstack.cancellation import Cancellation
 from ragstack.citations.chain import Chain
 from ragstack.citations.verify import Finding, load_chain, verify_chain
@@ -37,6 +44,7 @@ from ragstack.indexer.report import IndexProgress, IndexReport
 from ragstack.indexer.run import IndexRequest, index
 from ragstack.ledger.schema import LEDGER_FILE
 from ragstack.ledger.snapshot import no_index
+from ragstack.reranking.base import Reranker, close_reranker
 from ragstack.retrieval.engine import QueryEngine, QueryRequest
 from ragstack.retrieval.events import QueryEvent
 from ragstack.retrieval.evidence import open_evidence
@@ -94,6 +102,7 @@ class Pipeline:
         self._writer: int | None = None
         self._shared: SharedIndex | None = None
         self._embedder: Embedder | None = None
+        self._text_reranker: Reranker | None = None
         self._engine: QueryEngine | None = None
         self._closed = False
 
@@ -122,6 +131,22 @@ class Pipeline:
                 self._embedder = build_embedder(self.config.embedder)
                 self._hold(self._embedder.close)
             return self._embedder
+
+    @property
+    def text_reranker(self) -> Reranker | None:
+        """What ranks texts that are in no index; the pipeline closes it.
+
+        None for late interaction, which is made anew for the token vectors of each set of texts.
+        """
+        self._require_open()
+        if text_reranker(self.config).type == "late_interaction":
+            return None
+        with self._opening:
+            self._require_open()
+            if self._text_reranker is None:
+                self._text_reranker = made = build_text_reranker(self.config, None)
+                self._hold(lambda: close_reranker(made))
+            return self._text_reranker
 
     @property
     def engine(self) -> QueryEngine:

@@ -84,14 +84,30 @@ class CandidateLink(ChainModel):
     fused_score: float
 
 
+class StageLink(ChainModel):
+    """What one stage of a cascade of rerankers said of a passage's best chunk: its rank (from 1) and score there.
+
+    Both are None where the stage failed and, as its config allows, the order before it was kept; ``error`` says why.
+    """
+
+    reranker: str
+    rank: int | None = Field(ge=1)
+    score: float | None
+    error: str | None
+
+
 class PassageLink(ChainModel):
-    """One passage kept after reranking: the chunks it was made from, its rank (from 1), scores and place."""
+    """One passage kept after reranking: the chunks it was made from, its rank (from 1), scores and place.
+
+    ``stages`` are those of a cascade that read it, first to last.
+    """
 
     rank: int = Field(ge=1)
     chunk_ids: tuple[str, ...] = Field(min_length=1)
     score: float
     relevance: float
     score_parts: dict[str, float]
+    stages: tuple[StageLink, ...] = ()
     place: Place
 
 
@@ -148,7 +164,10 @@ class AnswerLink(ChainModel):
 
 
 class QueryLink(ChainModel):
-    """What was asked, and how it was searched. ``search_text`` stands alone where ``text`` leans on earlier turns."""
+    """What was asked, and how it was searched. ``search_text`` stands alone where ``text`` leans on earlier turns.
+
+    ``reranker_errors`` are the faults of stages of the reranker that, as its config allows, did not fail the query.
+    """
 
     text: str
     search_text: str
@@ -158,6 +177,7 @@ class QueryLink(ChainModel):
     rerank_k: int
     top_n: int
     reranker: str
+    reranker_errors: tuple[str, ...] = ()
     min_relevance: float
 
 
@@ -184,8 +204,12 @@ class Chain(ChainModel):
     digest: str
 
     def to_json(self) -> dict[str, Any]:
-        """JSON types only."""
-        return self.model_dump(mode="json")
+        """JSON types only. Keys that were added to the format later are left out where they hold nothing."""
+        chain: dict[str, Any] = self.model_dump(mode="json")
+        for link, key in ((chain["query"], "reranker_errors"), *((p, "stages") for p in chain["passages"])):
+            if not link[key]:
+                del link[key]
+        return chain
 
     def with_timings(self, timings_s: dict[str, float]) -> Chain:
         """The finished chain: with the seconds each stage took, and sealed by its digest."""

@@ -39,7 +39,7 @@ def check(
 def _check_model(loaded: LoadedConfig) -> str:
     """Raise ConfigError for chunks longer than the model reads; why that is unknown, where its files are not here."""
     from ragstack.assembly import build_embedder
-    from ragstack.config.models import ThirdPartyConfig
+    from ragstack.config.third_party import ThirdPartyConfig
     from ragstack.errors import EmbeddingError
     from ragstack.indexer.fingerprint import check_model_limits
 

@@ -62,6 +62,8 @@ def query(
     parsed = _parse_filter(filter)
     question = sys.stdin.read() if text == "-" else text
     chain = _ask(loaded, question, parsed, top_n, with_answer=not no_answer)
+    for reason in chain.query.reranker_errors:
+        print(f"warning: not reranked as configured: {printable(reason)}", file=sys.stderr)
     if as_json:
         print_json(chain.to_json())
     elif no_answer or chain.answer is None:

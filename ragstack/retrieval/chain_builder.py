@@ -16,6 +16,7 @@ from ragstack.citations.chain import (
     PassageLink,
     Place,
     QueryLink,
+    StageLink,
 )
 from ragstack.citations.places import DocumentReader, OpenDocument
 from ragstack.config.models import PipelineConfig
@@ -68,12 +69,19 @@ class OpenPassage:
             score=float(score.score),
             relevance=float(score.relevance),
             score_parts={name: float(part) for name, part in score.parts.items()},
+            stages=tuple(
+                StageLink(reranker=stage.reranker, rank=stage.rank, score=stage.score, error=stage.error or None)
+                for stage in score.stages
+            ),
             place=self.place(self.passage.byte_start, self.passage.byte_end),
         )
 
 
-def build_chain(found: Found, config: PipelineConfig) -> Chain:
-    """The chain without an answer, its digest still empty (:meth:`Chain.with_timings` seals it)."""
+def build_chain(found: Found, config: PipelineConfig, reranker_errors: tuple[str, ...] = ()) -> Chain:
+    """The chain without an answer, its digest still empty (:meth:`Chain.with_timings` seals it).
+
+    ``reranker_errors``: why stages of the reranker did not order what they read.
+    """
     retrieval = config.retrieval
     return Chain(
         format=CHAIN_FORMAT,
@@ -87,6 +95,7 @@ def build_chain(found: Found, config: PipelineConfig) -> Chain:
             rerank_k=retrieval.rerank_k,
             top_n=found.top_n,
             reranker=found.reranker,
+            reranker_errors=reranker_errors,
             min_relevance=found.min_relevance,
         ),
         index=IndexLink(

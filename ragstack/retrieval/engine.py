@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,12 +23,14 @@ from ragstack.filters import Filter, all_of
 from ragstack.generation.base import AnswerEnd, AnswerSentence, ContextPassage, Question, Turn, WeightedTokens
 from ragstack.ledger.schema import ARCHIVE_FILE, collection_name
 from ragstack.ledger.snapshot import Snapshot, SnapshotReader
+from ragstack.reranking.cascade import stage_errors
 from ragstack.retrieval.answering import AnswerWriter
 from ragstack.retrieval.candidates import Retriever
 from ragstack.retrieval.chain_builder import Found, OpenPassage, build_chain
 from ragstack.retrieval.events import Answered, PassagesFound, QueryEvent, SentenceWritten
 from ragstack.retrieval.generation_parts import GenerationParts
 from ragstack.retrieval.passages import build_passages
+from ragstack.retrieval.turns import Turns
 from ragstack.types import Float32Array
 
 
@@ -63,7 +64,8 @@ class QueryEngine:
 
     The model and the fields are those the active generation was built with, whatever the config says
     now (``config_differs`` tells); when another generation becomes the active one, the engine moves on
-    to it. Safe to share between threads: retrieval is done for one query at a time, answers are made side by side.
+    to it. Safe to share between threads: retrieval is done for one query at a time, reranking and answering side by
+    side.
     """
 
     def __init__(
@@ -83,7 +85,8 @@ class QueryEngine:
         self._given = config
         self._lent_embedder = embedder
         self._state_dir = state_dir
-        self._lock = threading.RLock()
+        self._turns = Turns()
+        self._lock = self._turns.lock
         self._closed = False
         with ExitStack() as stack:
             self._ledger = SnapshotReader(state_dir)
@@ -123,7 +126,7 @@ class QueryEngine:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """A block in which no query reads the index; afterwards nothing of what was erased meanwhile is held."""
-        with self._lock:
+        with self._turns.alone():
             try:
                 yield
             finally:
@@ -219,7 +222,9 @@ class QueryEngine:
             hits = retriever.candidates(legs, snapshot, pinned, retrieval.top_k)
         with clock.stage("rerank"):
             considered = hits[: retrieval.rerank_k]
-            ranked = parts.reranker.rerank(query, retriever.with_scores(legs, considered, snapshot))
+            candidates = retriever.with_scores(legs, considered, snapshot)
+            with self._turns.waiting():
+                ranked = parts.reranker.rerank(replace(query, cancellation=request.cancellation), candidates)
         min_relevance = retrieval.min_relevance
         if min_relevance is None:
             min_relevance = parts.reranker.min_relevance
@@ -232,7 +237,7 @@ class QueryEngine:
             found = Found(
                 request.text, search_text, pinned, snapshot, hits, opened, top_n, min_relevance, parts.reranker.name
             )
-            chain = build_chain(found, parts.config)
+            chain = build_chain(found, parts.config, stage_errors(ranked))
         relevant = [(rank, p) for rank, p in enumerate(passages, 1) if p.score.relevance >= min_relevance]
         tokens = parts.passage_tokens([passage for _, passage in relevant]) if request.with_answer else {}
         question = Question(

@@ -12,13 +12,14 @@ import numpy as np
 from ragstack.adapters.base import SearchParams
 from ragstack.assembly import build_bm25, build_embedder, build_reranker, keeps_token_vectors, token_vector_store
 from ragstack.config.models import PipelineConfig
+from ragstack.config.rerankers import NoRerankerConfig
 from ragstack.embedding.base import Embedder
 from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.errors import InputError
 from ragstack.generation.base import WeightedTokens
 from ragstack.ledger.schema import TERMS, TOKENS, token_vectors_file
 from ragstack.ledger.snapshot import Snapshot
-from ragstack.reranking.base import Reranker, RerankQuery, TokenVectorStore
+from ragstack.reranking.base import Reranker, RerankQuery, TokenVectorStore, close_reranker
 from ragstack.retrieval.candidates import LegQuery
 from ragstack.retrieval.passages import Passage
 from ragstack.types import Float32Array, TokenVectors
@@ -58,13 +59,14 @@ class GenerationParts:
         is_lent = lent is not None and indexed.embedder == config.embedder
         embedder = lent if lent is not None and is_lent else build_embedder(indexed.embedder)
         tokens = None
-        if keeps_token_vectors(indexed):
+        if keeps_token_vectors(as_built(snapshot)):
             tokens = token_vector_store(state_dir / token_vectors_file(snapshot.generation), indexed.embedder)
         reranker = build_reranker(indexed, tokens)
         return cls(snapshot.generation, indexed, embedder, build_bm25(indexed), tokens, reranker, not is_lent)
 
     def close(self) -> None:
         """Release files, and the model unless it was lent."""
+        close_reranker(self.reranker)
         if self.owns_embedder:
             self.embedder.close()
         if self.token_vectors is not None:
@@ -124,10 +126,18 @@ def token_idf(counts: Float32Array, chunk_count: int) -> Float32Array:
     return idf
 
 
+def as_built(snapshot: Snapshot) -> PipelineConfig:
+    """What the ledger knows of the config that the index was built with; secrets are masked in it."""
+    return PipelineConfig.model_validate({"version": 1, **snapshot.config["config"]})
+
+
 def as_indexed(config: PipelineConfig, snapshot: Snapshot) -> PipelineConfig:
-    """The config with the blocks that the index was built with; the reranker's too where its kind differs."""
-    indexed = PipelineConfig.model_validate({"version": 1, **snapshot.config["config"]})
+    """The config with the blocks that the index was built with.
+
+    A reranker that compares token vectors needs an index that keeps them: without, it is left out until the next run.
+    """
+    indexed = as_built(snapshot)
     update: dict[str, Any] = {name: getattr(indexed, name) for name in _BLOCKS_OF_THE_INDEX}
-    if keeps_token_vectors(indexed) != keeps_token_vectors(config):
-        update["reranker"] = indexed.reranker
+    if keeps_token_vectors(config) and not keeps_token_vectors(indexed):
+        update["reranker"] = NoRerankerConfig()
     return config.model_copy(update=update)
