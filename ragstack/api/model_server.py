@@ -24,8 +24,8 @@ from ragstack.api.served_models import PIPELINE_MODEL
 from ragstack.api.tracing import Tracing
 from ragstack.assembly import build_reranker, keeps_token_vectors
 from ragstack.embedding.base import Embedder, InputType, Output
-from ragstack.embedding.threads import usable_cores
 from ragstack.errors import RagstackError
+from ragstack.inference.threads import usable_cores
 from ragstack.pipeline import Pipeline
 from ragstack.reranking.base import RerankCandidate, Reranker, RerankQuery, no_idf
 from ragstack.reranking.memory_token_vectors import MemoryTokenVectorStore

@@ -16,8 +16,8 @@ from ragstack.embedding.models import MODELS, HubFiles, ModelCard, PackagedFiles
 from ragstack.embedding.onnx import OnnxEmbedder
 from ragstack.embedding.projection import token_projection
 from ragstack.embedding.session import load_session
-from ragstack.embedding.threads import _cgroup_quota, usable_cores
 from ragstack.errors import EmbeddingError, InputError
+from ragstack.inference.threads import _cgroup_quota, usable_cores
 from ragstack.types import sha256_hex
 
 
