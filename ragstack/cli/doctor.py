@@ -159,10 +159,10 @@ def _model(loaded: LoadedConfig) -> Finding:
 
 def _onnx_model(block: OnnxEmbedderConfig) -> Finding:
     from ragstack.embedding.model_files import resolve_model
-    from ragstack.embedding.models import MODELS, PackagedFiles
+    from ragstack.embedding.models import MODELS, HubFiles
 
     card = MODELS.get(block.model)
-    is_packaged = card is not None and isinstance(card.files, PackagedFiles)
+    is_packaged = card is not None and not isinstance(card.files, HubFiles)
     if not is_packaged and not Path(block.model).expanduser().is_dir():
         return Finding("model", "warn", f"{block.model}: not checked", "It is fetched from its hub on first use.")
     resolved = resolve_model(block.model, block.revision)

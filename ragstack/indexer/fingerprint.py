@@ -43,9 +43,10 @@ def describe_change(before: dict[str, Any], after: dict[str, Any]) -> str:
 def check_model_limits(loaded: LoadedConfig, model: ModelInfo) -> None:
     """Raise ConfigError when chunks can be longer than the model reads."""
     max_tokens = getattr(loaded.config.chunker, "max_tokens", None)
-    if max_tokens is not None and max_tokens > model.max_tokens:
+    limit = model.text_tokens("passage")
+    if max_tokens is not None and max_tokens > limit:
         raise loaded.error(
             "chunker.max_tokens",
-            f"{max_tokens} is more than the {model.max_tokens} tokens that {model.name} reads",
-            hint=f"Set chunker.max_tokens to {model.max_tokens} or less.",
+            f"{max_tokens} is more than the {limit} tokens that {model.name} reads",
+            hint=f"Set chunker.max_tokens to {limit} or less.",
         )

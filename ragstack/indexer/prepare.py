@@ -14,6 +14,7 @@ from ragstack.config.models import FieldConfig
 from ragstack.errors import InputError, SourceError
 from ragstack.indexer.discovery import FoundFile
 from ragstack.indexer.fields import field_values
+from ragstack.indexer.source_languages import source_language
 from ragstack.ledger.spans import StoredSpan
 from ragstack.ledger.writer import FileStat, PublishedSource, SourceRow
 from ragstack.parsing.base import RawSource
@@ -119,10 +120,12 @@ class Preparation:
             return Failed(str(file.path), f"its parser or chunker failed: {type(error).__name__}: {error}")
 
     def _parse(self, file: FoundFile, source: Source, read: FileBytes) -> Prepared:
-        def row(media_type: str, parser: str, skipped: str, spans: Sequence[StoredSpan] = ()) -> SourceRow:
+        def row(
+            media_type: str, parser: str, skipped: str, language: str = "", spans: Sequence[StoredSpan] = ()
+        ) -> SourceRow:
             return SourceRow(
                 source.source_id, source.source_version, source.source_uri, file.label, file.relative,
-                read.stat, read.checked_at_ns, media_type, parser, skipped, tuple(spans),
+                read.stat, read.checked_at_ns, media_type, parser, skipped, language, tuple(spans),
             )  # fmt: skip
 
         if not read.data:
@@ -148,7 +151,9 @@ class Preparation:
             for key, words in _PARSER_WARNINGS.items()
             if key in document.metadata
         ]
-        return Prepared(row(media_type, parser_id, "" if chunks else "empty", spans), documents, chunks, warnings)
+        language = source_language([document for _, document in documents])
+        done = row(media_type, parser_id, "" if chunks else "empty", language, spans)
+        return Prepared(done, documents, chunks, warnings)
 
     def _chunks(self, document: Document) -> list[Chunk]:
         values = field_values(document.metadata, self.fields)

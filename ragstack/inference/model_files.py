@@ -106,13 +106,15 @@ def read_weights(weights: Path, sha256: str, role: ModelRole) -> bytes | Path:
     return weights if external_data(weights).is_file() else data
 
 
-def read_pinned(path: Path, sha256: str | None, role: ModelRole) -> bytes:
-    """The bytes of a model file, checked against the SHA-256 (hex) it must have, if one is given.
+def read_pinned(path: Path, sha256: str | None, role: ModelRole, *, first_bytes: int = -1) -> bytes:
+    """The bytes of a model file, checked against the SHA-256 (hex) they must have, if one is given.
 
-    Raises the role's error when the file cannot be read or has another hash.
+    ``first_bytes`` bounds how many are read and checked; negative: all. Raises the role's error when the file cannot be
+    read or has another hash.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(first_bytes)
     except OSError as error:
         raise role.error(
             f"{path}: a file of the {role.name} cannot be read: {error.strerror or error}.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LEDGER_FILE = "ledger.db"
 ARCHIVE_FILE = "archive.db"
 CITATIONS_FILE = "citations.db"
@@ -51,6 +51,7 @@ CREATE TABLE sources (
     media_type TEXT NOT NULL,
     parser TEXT NOT NULL,
     skipped TEXT NOT NULL,
+    language TEXT NOT NULL,
     seq INTEGER NOT NULL,
     spans BLOB NOT NULL,
     PRIMARY KEY (generation, source_id)

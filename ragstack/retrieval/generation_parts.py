@@ -82,9 +82,10 @@ class GenerationParts:
         """The query as legs and reranker see it. Raises InputError for a text longer than the model reads."""
         info = self.embedder.info
         count = self.embedder.tokenizer.count([text])[0]
-        if count > info.max_tokens:
+        if count > info.text_tokens("query"):
             raise InputError(
-                f"the query has {count} tokens; {info.name} reads {info.max_tokens}.", hint="Ask a shorter question."
+                f"the query has {count} tokens; {info.name} reads {info.text_tokens('query')}.",
+                hint="Ask a shorter question.",
             )
         vectors = self.embedder.embed([text], "query", ("dense", "tokens"))
         if vectors.dense is None or vectors.tokens is None:
@@ -97,8 +98,9 @@ class GenerationParts:
     def tokens_of(self, text: str, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
         """The token vectors of any text, in the space of the passages'; of a long one, those of its beginning."""
         spans = self.embedder.tokenizer.token_byte_spans(text)
-        if len(spans) > self.embedder.info.max_tokens:
-            text = text.encode("utf-8")[: spans[self.embedder.info.max_tokens // 2][0]].decode("utf-8", "ignore")
+        limit = self.embedder.info.text_tokens("passage")
+        if len(spans) > limit:
+            text = text.encode("utf-8")[: spans[limit // 2][0]].decode("utf-8", "ignore")
         vectors = self.embedder.embed([text], "passage", ("tokens",))
         if vectors.tokens is None:
             raise ValueError("the embedder did not return what it was asked for")
