@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -46,8 +46,20 @@ class Bm25Config(ConfigBlock):
     language: StemmerLanguage | None = Field(
         default="english", description="Snowball stemmer and stop words; null: words are kept as they are."
     )
-    k1: float = Field(default=1.2, gt=0, le=10, description="How soon repeating a word stops raising the score.")
-    b: float = Field(default=0.75, ge=0, le=1, description="How far long chunks are held back; 0: not at all.")
+    k1: float = Field(default=0.9, gt=0, le=10, description="How soon repeating a word stops raising the score.")
+    b: float = Field(default=0.4, ge=0, le=1, description="How far long chunks are held back; 0: not at all.")
+    nominal_length: float | None = Field(
+        default=None,
+        gt=0,
+        description="About how many words a chunk has, stop words not counted; null: 0.4 of chunker.max_tokens."
+        " Scores don't depend on it; a query costs least where it is near the true average or a little above.",
+    )
+    heading_weight: int = Field(
+        default=1, ge=0, le=100, description="How often a word of the headings above a chunk counts; 0: not at all."
+    )
+    field_weights: dict[str, Annotated[int, Field(ge=1, le=100)]] = Field(
+        default_factory=dict, description="Declared fields whose words count too, each with how often: `title: 3`."
+    )
 
 
 class OnnxEmbedderConfig(ConfigBlock):

@@ -13,8 +13,9 @@ ERASING_FILE = "erasing"
 REPAIRING_FILE = "repairing"
 WHAT = "ledger"
 
-# Frequencies of two kinds are kept: BM25 terms (sparse leg) and word pieces (late interaction).
-TERMS, TOKENS = 0, 1
+# In how many chunks something occurs is counted for BM25 terms (sparse leg), for word pieces (late interaction) and
+# for lengths: the id of a length is a number of terms, so that average and longest are exact whatever comes and goes.
+TERMS, TOKENS, LENGTHS = 0, 1, 2
 
 SCHEMA = """
 CREATE TABLE generations (

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ragstack.errors import IndexNotFoundError
-from ragstack.ledger.schema import FORMAT_VERSION, LEDGER_FILE, WHAT
+from ragstack.ledger.schema import FORMAT_VERSION, LEDGER_FILE, LENGTHS, WHAT
 from ragstack.ledger.spans import span_chunk_ids, unpack_spans
 from ragstack.source_names import path_of_name
 from ragstack.sqlite import open_read_only, translated
@@ -20,6 +20,14 @@ from ragstack.types import Float32Array
 
 # SQLite allows 999 variables in a statement in its older versions.
 _MAX_VARIABLES = 900
+
+
+@dataclass(frozen=True, slots=True)
+class TermLengths:
+    """How long the chunks of a snapshot are, in BM25 terms; 0 where no chunk has a term."""
+
+    average: float
+    longest: int
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,15 @@ class SnapshotReader:
                     )
                 )
         return np.array([found.get(i, 0) for i in wanted], dtype=np.float32)
+
+    def term_lengths(self, generation: int) -> TermLengths:
+        """The exact average and largest length of the generation's chunks."""
+        with translated(self._path, WHAT):
+            total, chunks, longest = self._connection.execute(
+                "SELECT sum(id * frequency), sum(frequency), max(id) FROM frequencies WHERE generation=? AND kind=?",
+                (generation, LENGTHS),
+            ).fetchone()
+        return TermLengths(total / chunks, longest) if chunks else TermLengths(0.0, 0)
 
     def embedded(self, generation: int, digests: Sequence[bytes]) -> dict[bytes, str]:
         """The published chunk that has each digest's embedded text, for those that have one."""

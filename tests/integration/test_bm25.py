@@ -1,0 +1,93 @@
+"""BM25 through index and query path: the statistics are those of the snapshot, whatever came and went."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ragstack.adapters.base import Hit
+from ragstack.embedding.bm25 import term_index
+from ragstack.embedding.terms import TermAnalyzer
+from ragstack.ledger.schema import LENGTHS, TERMS, collection_name
+from ragstack.ledger.snapshot import SnapshotReader
+from tests.bm25_oracle import bm25_scores
+from tests.integration.harness import SMALL_CONFIG, Index, write_corpus
+
+ANALYZER = TermAnalyzer("english")
+QUESTIONS = ("the red lever", "pump oil valves", "kelvin gaskets lever")
+
+
+def terms_by_id(idx: Index) -> dict[str, list[str]]:
+    """The terms of every chunk that the store holds, its headings' among them."""
+    snapshot = SnapshotReader(idx.state_dir)
+    generation = snapshot.read().generation
+    snapshot.close()
+    store = idx.store()
+    try:
+        hits: list[Hit] = list(store.iterate(collection_name(generation)))
+    finally:
+        store.close()
+    return {h.id: ANALYZER.terms("\n".join([*h.payload["heading_path"], h.payload["text"]])) for h in hits}
+
+
+def assert_plain_bm25(idx: Index) -> None:
+    """The ledger's statistics, and each candidate's score, are those that counting all texts gives."""
+    passages = terms_by_id(idx)
+    found: dict[int, dict[int, int]] = {}
+    for kind, identity, frequency in idx.content()["frequencies"]:
+        found.setdefault(kind, {})[identity] = frequency
+    assert found[TERMS] == Counter(term_index(term) for terms in passages.values() for term in set(terms))
+    assert found[LENGTHS] == Counter(map(len, passages.values()))
+    block = idx.loaded().config.embedder.bm25  # type: ignore[union-attr]
+    for question in QUESTIONS:
+        expected = bm25_scores(ANALYZER.terms(question), passages, block.k1, block.b)
+        legs = {c.chunk_id: c.legs["sparse"] for c in idx.query(question).candidates if "sparse" in c.legs}
+        assert {i: leg.score for i, leg in legs.items()} == pytest.approx(expected, rel=1e-5)
+        best_first = sorted(legs, key=lambda i: legs[i].rank)
+        assert [expected[i] for i in best_first] == pytest.approx(sorted(expected.values(), reverse=True), rel=1e-5)
+
+
+def test_scores_follow_additions_changes_deletions_and_copies(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    write_corpus(corpus)
+    idx = Index(tmp_path / "index", {**SMALL_CONFIG, "retrieval": {"min_relevance": 0.0}})
+    idx.run(corpus)
+    assert_plain_bm25(idx)
+    (corpus / "more.txt").write_text("Lever, lever, lever.\n\nA lever lifts oil and pumps.\n" * 9)
+    (corpus / "guide.md").write_text("# Guide\n\nThe red pump is gone.\n")
+    (corpus / "notes" / "crlf.txt").unlink()
+    idx.run(corpus)
+    assert_plain_bm25(idx)
+    idx.run(corpus, rebuild=True)
+    assert_plain_bm25(idx)
+
+
+def test_declared_fields_weigh_what_the_config_says(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "a.md").write_text("---\ntags: [turbine, valve]\nyear: 1999\n---\n# Pumps\n\nOil and water.\n")
+    (corpus / "b.md").write_text("---\ntags: [gasket]\n---\n# Seals\n\nA pumps and turbine text about oil.\n")
+    found = {}
+    for name, weights in {
+        "none": {},
+        "some": {"field_weights": {"tags": 5, "year": 1}},
+    }.items():
+        config = {
+            **SMALL_CONFIG,
+            "fields": {"tags": {"type": "keyword"}, "year": {"type": "integer"}},
+            "embedder": {"type": "hashing", "dim": 32, "bm25": weights},
+            "retrieval": {"mode": "sparse", "min_relevance": 0.0},
+        }
+        idx = Index(tmp_path / name, config)
+        idx.run(corpus)
+        for word in ("turbine", "1999"):
+            candidates = idx.query(word).candidates
+            found[name, word] = [c.source_id.rpartition("/")[2] for c in candidates]
+    assert found == {
+        ("none", "turbine"): ["b.md"],
+        ("none", "1999"): [],
+        ("some", "turbine"): ["a.md", "b.md"],
+        ("some", "1999"): ["a.md"],
+    }
