@@ -13,9 +13,12 @@ StemmerLanguage: TypeAlias = Literal[
     "armenian",
     "basque",
     "catalan",
+    "czech",
     "danish",
     "dutch",
     "english",
+    "esperanto",
+    "estonian",
     "finnish",
     "french",
     "german",
@@ -28,6 +31,8 @@ StemmerLanguage: TypeAlias = Literal[
     "lithuanian",
     "nepali",
     "norwegian",
+    "persian",
+    "polish",
     "portuguese",
     "romanian",
     "russian",
@@ -43,8 +48,12 @@ StemmerLanguage: TypeAlias = Literal[
 class Bm25Config(ConfigBlock):
     """The sparse leg: BM25 (Robertson & Zaragoza 2009) over stemmed words."""
 
-    language: StemmerLanguage | None = Field(
-        default="english", description="Snowball stemmer and stop words; null: words are kept as they are."
+    language: Literal["auto", StemmerLanguage] | None = Field(
+        default="auto",
+        description="Snowball stemmer and stop words of all texts; auto: each document's own; null: words as they are.",
+    )
+    fallback_language: StemmerLanguage | None = Field(
+        default="english", description="With language auto: for documents too short to tell, such as tables and code."
     )
     k1: float = Field(default=0.9, gt=0, le=10, description="How soon repeating a word stops raising the score.")
     b: float = Field(default=0.4, ge=0, le=1, description="How far long chunks are held back; 0: not at all.")

@@ -42,6 +42,7 @@ RESERVED_FIELDS = frozenset(BUILTIN_FIELDS) | {
     "byte_end",
     "token_count",
     "term_count",
+    "text_language",
 }
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 

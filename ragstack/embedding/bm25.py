@@ -15,26 +15,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragstack.embedding.terms import TermAnalyzer
+from ragstack.embedding.term_languages import AUTO, TermLanguages
 from ragstack.types import SparseVector, UInt32Array
 
 DocumentFrequency: TypeAlias = Callable[[Sequence[int]], Sequence[int]] | Mapping[int, int]
-_CACHE_LIMIT = 100_000  # about 20 MB
 _FORMAT = 2
-
-
-def term_index(term: str) -> int:
-    """The uint32 index of a term: the first 4 bytes of its BLAKE2b hash, little-endian; equal on every machine."""
-    return int.from_bytes(blake2b(term.encode("utf-8", "surrogatepass"), digest_size=4).digest(), "little")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +49,8 @@ class EncodedPassage:
 class Bm25Encoder:
     """Encodes passages and queries; the dot product of the two is the BM25 score at the nominal average length.
 
-    ``language`` names a Snowball stemmer (None: no stemming, no stop words). ``k1`` says how soon repeating
+    ``language`` names a Snowball stemmer (None: no stemming, no stop words), or is ``auto``: each passage is analysed
+    for its own language, and as ``fallback_language`` where that is not known. ``k1`` says how soon repeating
     a term stops to count, ``b`` (0 to 1) how much long passages are held back. ``nominal_length`` is about the
     length, in terms, of a usual passage: a constant of the pipeline. A passage's headings count ``heading_weight``
     times, and its metadata fields as often as ``field_weights`` says (fields without a weight: not at all).
@@ -66,13 +59,13 @@ class Bm25Encoder:
     """
 
     language: str | None = "english"
+    fallback_language: str | None = "english"
     k1: float = 0.9
     b: float = 0.4
     nominal_length: float = 80.0
     heading_weight: int = 1
     field_weights: Mapping[str, int] = field(default_factory=dict)
-    _analyzer: TermAnalyzer = field(init=False, repr=False, compare=False)
-    _ids: dict[str, tuple[int, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _languages: TermLanguages = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not (self.k1 > 0 and 0 <= self.b <= 1 and self.nominal_length > 0):
@@ -80,13 +73,14 @@ class Bm25Encoder:
                 "BM25 needs k1 > 0, 0 <= b <= 1 and nominal_length > 0;"
                 f" got k1={self.k1}, b={self.b}, nominal_length={self.nominal_length}"
             )
-        object.__setattr__(self, "_analyzer", TermAnalyzer(self.language))
+        object.__setattr__(self, "_languages", TermLanguages(self.language, self.fallback_language))
 
     @property
     def fingerprint(self) -> dict[str, object]:
         """What changes the stored vectors, as JSON-able values."""
         return {
-            "bm25": _FORMAT, "language": self.language, "k1": self.k1, "b": self.b,
+            "bm25": _FORMAT, "language": [self.language, self.fallback_language if self.language == AUTO else None],
+            "k1": self.k1, "b": self.b,
             "nominal_length": self.nominal_length, "heading_weight": self.heading_weight,
             "field_weights": dict(sorted(self.field_weights.items())),
         }  # fmt: skip
@@ -95,28 +89,31 @@ class Bm25Encoder:
         """The stored vector of a text without further parts; see :meth:`encode_parts`."""
         return self.encode_parts([WeightedText(text)]).vector
 
-    def encode_parts(self, parts: Iterable[WeightedText]) -> EncodedPassage:
+    def encode_parts(self, parts: Iterable[WeightedText], text_language: str = "") -> EncodedPassage:
         """What is stored: ``tf * (k1 + 1) / (tf + held_back(length, nominal_length))`` for each term.
 
         ``tf`` counts the term in the parts, ``length`` all terms of them, each as often as its part weighs. The
-        vector is empty for a text without words.
+        vector is empty for a text without words. ``text_language`` is an ISO 639-1 code, or empty: unknown.
         """
         counted: Counter[int] = Counter()
+        counter = self._languages.of_text(text_language)
         for part in parts:
             if part.weight < 0:
                 raise ValueError(f"a part of a passage weighs {part.weight}; 0 or more was expected")
-            for index, count in self._counts(part.text).items():
+            for index, count in counter.count(part.text).items():
                 counted[index] += count * part.weight
         indices, counts = _sorted(+counted)
         length = int(counts.sum())
         values = counts * (self.k1 + 1) / (counts + self.held_back(length, self.nominal_length))
         return EncodedPassage(SparseVector(indices, values.astype(np.float32)), length)
 
-    def encode_chunk(self, text: str, heading_path: Sequence[str], fields: Mapping[str, Any]) -> EncodedPassage:
+    def encode_chunk(
+        self, text: str, heading_path: Sequence[str], fields: Mapping[str, Any], text_language: str = ""
+    ) -> EncodedPassage:
         """What is stored of a chunk. ``fields`` are its metadata: those with a weight are read, words and integers."""
         parts = [WeightedText(text), WeightedText("\n".join(heading_path), self.heading_weight)]
         parts += [WeightedText(_words_of(fields.get(name)), weight) for name, weight in self.field_weights.items()]
-        return self.encode_parts(parts)
+        return self.encode_parts(parts, text_language)
 
     def held_back(self, length: float, average_length: float) -> float:
         """How much a passage's frequencies are divided down: ``k1 * (1 - b + b * length / average_length)``."""
@@ -124,17 +121,24 @@ class Bm25Encoder:
 
     def encode_query_terms(self, text: str) -> SparseVector:
         """How often each term occurs in a query; :meth:`encode_query` multiplies these by the terms' idf."""
-        indices, counts = _sorted(self._counts(text))
+        indices, counts = _sorted(self._languages.of_query(text, ()))
         return SparseVector(indices, counts.astype(np.float32))
 
-    def encode_query(self, text: str, document_frequency: DocumentFrequency, document_count: int) -> SparseVector:
+    def encode_query(
+        self,
+        text: str,
+        document_frequency: DocumentFrequency,
+        document_count: int,
+        text_languages: Collection[str] = (),
+    ) -> SparseVector:
         """The query's vector: how often each term occurs in it, times ``ln(1 + (N - df + 0.5) / (df + 0.5))``.
 
         ``document_frequency`` gives, for term indices, in how many passages each occurs: a function of a
-        sequence of indices, or a mapping (absent: 0). ``document_count`` is N. Raises ValueError when a
-        frequency is negative or above N.
+        sequence of indices, or a mapping (absent: 0). ``document_count`` is N. ``text_languages`` are the languages
+        that the corpus holds, as they were given for its passages. Raises ValueError when a frequency is negative
+        or above N.
         """
-        indices, counts = _sorted(self._counts(text))
+        indices, counts = _sorted(self._languages.of_query(text, text_languages))
         ids: list[int] = indices.tolist()
         if isinstance(document_frequency, Mapping):
             frequencies: Sequence[int] = [document_frequency.get(i, 0) for i in ids]
@@ -147,20 +151,7 @@ class Bm25Encoder:
 
     def term_ids(self, text: str) -> UInt32Array:
         """The distinct term indices of a text, ``(n,) uint32``, ascending: what document frequencies count."""
-        return _sorted(self._counts(text))[0]
-
-    def _counts(self, text: str) -> Counter[int]:
-        known = self._ids
-        if len(known) >= _CACHE_LIMIT:
-            known.clear()
-        found: list[tuple[int, ...]] = []
-        for token in self._analyzer.tokens(text):
-            ids = known.get(token)
-            if ids is None:
-                ids = tuple(term_index(term) for term in self._analyzer.terms_of(token))
-                known[token] = ids
-            found.append(ids)
-        return Counter(chain.from_iterable(found))
+        return _sorted(self._languages.of_text("").count(text))[0]
 
 
 def _words_of(value: Any) -> str:

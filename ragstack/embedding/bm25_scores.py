@@ -1,9 +1,8 @@
 """BM25 at the true average length, from vectors that were stored for a nominal one. Pure.
 
-A stored weight ``v = tf * (k1 + 1) / (tf + A0)``, with ``A0`` the passage's share at the nominal average length,
-gives back ``tf = v * A0 / (k1 + 1 - v)``; so the weight at the true average, with ``A``, is
-``(k1 + 1) * v * A0 / (v * A0 + (k1 + 1 - v) * A)``. Nothing but the stored vector and the passage's length is needed,
-and rounding is not amplified.
+A stored weight ``v = tf * (k1 + 1) / (tf + A0)``, with ``A0`` what holds the passage back at the nominal average
+length, gives back ``tf = v * A0 / (k1 + 1 - v)``, which is an integer and so survives the rounding of ``v`` to 32 bits.
+The weight at the true average follows from it. Nothing but the stored vector and the passage's length is needed.
 
 Against the stored weight that is a factor of ``(tf + A0) / (tf + A)``. Where the true average is the smaller one, this
 is below 1; else it is largest for ``tf`` = 1 in the longest passage. So what a store scores at most ``s`` has at
@@ -43,9 +42,10 @@ class Bm25Query:
         most = encoder.k1 + 1
         nominal = _held_back(encoder, term_counts, encoder.nominal_length)
         true = _held_back(encoder, term_counts, self.average_length)
-        scaled = stored * nominal
-        # Rounded to 32 bits, the weight of a very frequent term may reach what it only approaches.
-        weights: NDArray[np.float64] = most * scaled / (scaled + np.maximum(most - stored, 0.0) * true)
+        # Rounded to 32 bits, the weight of a term of thousands may reach what it only approaches.
+        missing = np.maximum(most - stored, np.finfo(np.float32).tiny)
+        frequencies = np.clip(np.rint(stored * nominal / missing), 1, np.maximum(term_counts, 1))
+        weights: NDArray[np.float64] = frequencies * most / (frequencies + true)
         return weights
 
     @property

@@ -52,20 +52,20 @@ class TermAnalyzer:
     * Runs of scripts without spaces (Chinese, Japanese, Thai, …) and of Hangul give every character and
       every pair of neighbours.
     * ``language`` names a Snowball stemmer (``english``, ``german``, …): parts that are stop words are
-      left out, the others stemmed. With None words stay as they are.
+      left out, the others stemmed. With None words are not stemmed, and stop words are those given.
     * Accents of Latin and Greek letters are dropped after stemming: ``café`` finds ``cafe``.
 
     Raises InputError for a language that has no stemmer. Safe to call from several threads.
     """
 
-    def __init__(self, language: str | None = "english") -> None:
+    def __init__(self, language: str | None = "english", stop_words: frozenset[str] | None = None) -> None:
         if language is not None and language not in Stemmer.algorithms():
             raise InputError(
                 f"bm25.language: there is no Snowball stemmer {language!r}.",
                 hint=f"{known_names(language, Stemmer.algorithms())} Or null for none.",
             )
         self.language = language
-        self._stop_words = STOP_WORDS.get(language or "", frozenset())
+        self.stop_words = STOP_WORDS.get(language or "", frozenset()) if stop_words is None else stop_words
         self._cache: dict[str, tuple[str, ...]] = {}
 
     def tokens(self, text: str) -> list[str]:
@@ -110,7 +110,7 @@ class TermAnalyzer:
 
     def _word(self, word: str) -> Iterator[str]:
         folded = word.casefold()
-        if folded in self._stop_words:
+        if folded in self.stop_words:
             return
         if self.language is not None:
             # A stemmer object is not safe to share between threads, and costs microseconds; results are cached.

@@ -112,7 +112,9 @@ def _copy_chunks(
             )
             workspace.store.upsert(target, [records[identity] for identity in ids])
             for record in records.values():
-                count_terms(copied.frequencies, record.sparse, stored_term_count(record.payload, record.id))
+                language = str(record.payload.get("text_language", ""))
+                term_count = stored_term_count(record.payload, record.id)
+                count_terms(copied.frequencies, record.sparse, term_count, language)
                 copied.largest_seq = max(copied.largest_seq, int(record.payload["seq"]))
             if tokens is not None and new_tokens is not None:
                 _copy_tokens(tokens, new_tokens, ids, copied.frequencies)

@@ -46,7 +46,7 @@ class Encoding:
         return PendingBatch(chunks, sparse, stored, fresh, pending, self.embedder.info.dim, self.with_tokens)
 
     def _encode(self, chunk: Chunk) -> EncodedPassage:
-        return self.bm25.encode_chunk(chunk.text, chunk.heading_path, chunk.fields)
+        return self.bm25.encode_chunk(chunk.text, chunk.heading_path, chunk.fields, chunk.text_language)
 
 
 @dataclass(frozen=True)

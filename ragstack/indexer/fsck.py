@@ -25,6 +25,7 @@ from ragstack.indexer.statistics import KINDS, count_terms, count_tokens, new_co
 from ragstack.ledger.schema import (
     ARCHIVE_FILE,
     ERASING_FILE,
+    LANGUAGES,
     LEDGER_FILE,
     LENGTHS,
     REPAIRING_FILE,
@@ -206,11 +207,11 @@ class _Scan:
                         faults.add("chunk_missing", identity, "")
                     continue
                 compare_chunk(record, row, span, documents.get(span.record), self._newest_seq, faults, bm25)
-                term_count = record.payload.get("term_count")
-                if isinstance(term_count, int):
-                    count_terms(counts, record.sparse, term_count)
+                term_count, language = record.payload.get("term_count"), record.payload.get("text_language")
+                if isinstance(term_count, int) and isinstance(language, str):
+                    count_terms(counts, record.sparse, term_count, language)
                 else:
-                    faults.add("payload_wrong", identity, "it does not tell its number of terms")
+                    faults.add("payload_wrong", identity, "it does not tell its number of terms and its language")
                 if identity in tokens:
                     count_tokens(counts, tokens[identity].token_ids)
         for kind, (detail, found) in faults.found.items():
@@ -308,7 +309,7 @@ class _Scan:
         with LedgerUpkeep(self._workspace.state_dir) as upkeep:
             recorded = upkeep.frequencies(self.index.generation.generation)
         kinds = [kind for kind in KINDS if recorded.get(kind, {}) != dict(self.findings.frequencies[kind])]
-        if TERMS in kinds or LENGTHS in kinds:
+        if {TERMS, LENGTHS, LANGUAGES} & set(kinds):
             # Either the counts are wrong or chunks are: making their vectors again tells, and names the sources.
             bm25 = build_bm25(self._workspace.config)
             self.findings.frequencies = new_counts()

@@ -26,7 +26,8 @@ def embedded_text_of(payload: Payload) -> str:
 
 def encode_stored(bm25: Bm25Encoder, payload: Payload) -> EncodedPassage:
     """The sparse vector and length that a stored chunk's payload stands for."""
-    return bm25.encode_chunk(str(payload["text"]), payload["heading_path"], payload)
+    language = str(payload.get("text_language", ""))
+    return bm25.encode_chunk(str(payload["text"]), payload["heading_path"], payload, language)
 
 
 def text_digest(embedded_text: str) -> bytes:

@@ -131,8 +131,8 @@ class Stager:
         seq = self._committed_seq + 1
         self._store.upsert(self._collection, [_record(batch, i, seq) for i in range(len(batch.chunks))])
         fault_point("staged")
-        for passage in batch.sparse:
-            count_terms(self._added, passage.vector, passage.term_count)
+        for item, passage in zip(batch.chunks, batch.sparse, strict=True):
+            count_terms(self._added, passage.vector, passage.term_count, item.chunk.text_language)
         self._embedded += [(text_digest(item.chunk.embedded_text), item.chunk.chunk_id) for item in batch.chunks]
         if self._token_vectors is not None and batch.tokens is not None and batch.token_ids is not None:
             ids = [item.chunk.chunk_id for item in batch.chunks]
@@ -238,7 +238,8 @@ class Stager:
                     )
                 for record in records.values():
                     replaced.append((text_digest(embedded_text_of(record.payload)), record.id))
-                    count_terms(frequencies, record.sparse, stored_term_count(record.payload, record.id), -1)
+                    language = str(record.payload.get("text_language", ""))
+                    count_terms(frequencies, record.sparse, stored_term_count(record.payload, record.id), language, -1)
                 for vectors in tokens.values():
                     count_tokens(frequencies, vectors.token_ids, -1)
         return replaced
@@ -259,6 +260,7 @@ def _record(batch: EmbeddedBatch, index: int, seq: int) -> Record:
         "byte_end": chunk.byte_end,
         "token_count": chunk.token_count,
         "term_count": batch.sparse[index].term_count,
+        "text_language": chunk.text_language,
         "heading_path": list(chunk.heading_path),
         "text": chunk.text,
     }

@@ -8,13 +8,13 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ragstack.ledger.schema import LENGTHS, TERMS, TOKENS
+from ragstack.ledger.schema import LANGUAGES, LENGTHS, TERMS, TOKENS, language_number
 from ragstack.types import Int32Array, SparseVector
 
 ChunkCounts: TypeAlias = defaultdict[int, Counter[int]]
-"""By kind (``TERMS``, ``TOKENS``, ``LENGTHS``): in how many chunks each id occurs, or by how much that changes."""
+"""By kind (a key of ``KINDS``): in how many chunks each id occurs, or by how much that changes."""
 
-KINDS = {TERMS: "terms", TOKENS: "word pieces", LENGTHS: "lengths"}
+KINDS = {TERMS: "terms", TOKENS: "word pieces", LENGTHS: "lengths", LANGUAGES: "languages"}
 
 
 def new_counts() -> ChunkCounts:
@@ -22,10 +22,11 @@ def new_counts() -> ChunkCounts:
     return defaultdict(Counter, {kind: Counter() for kind in KINDS})
 
 
-def count_terms(counts: ChunkCounts, sparse: SparseVector, term_count: int, sign: int = 1) -> None:
-    """Count a chunk's terms and length; with ``sign`` -1, take them out."""
+def count_terms(counts: ChunkCounts, sparse: SparseVector, term_count: int, text_language: str, sign: int = 1) -> None:
+    """Count a chunk's terms, length and language; with ``sign`` -1, take them out."""
     _add(counts[TERMS], sparse.indices.tolist(), sign)
     _add(counts[LENGTHS], [term_count], sign)
+    _add(counts[LANGUAGES], [language_number(text_language)], sign)
 
 
 def count_tokens(counts: ChunkCounts, token_ids: Int32Array, sign: int = 1) -> None:

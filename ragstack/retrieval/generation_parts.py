@@ -18,7 +18,7 @@ from ragstack.embedding.bm25_scores import Bm25Query
 from ragstack.errors import InputError
 from ragstack.generation.base import WeightedTokens
 from ragstack.ledger.schema import TERMS, TOKENS, token_vectors_file
-from ragstack.ledger.snapshot import Snapshot, TermLengths
+from ragstack.ledger.snapshot import Snapshot
 from ragstack.reranking.base import Reranker, RerankQuery, TokenVectorStore
 from ragstack.retrieval.candidates import LegQuery
 from ragstack.retrieval.passages import Passage
@@ -77,9 +77,7 @@ class GenerationParts:
         store = self.config.store
         return SearchParams(exact=getattr(store, "exact", False), ef_search=getattr(store, "ef_search", None))
 
-    def encode_query(
-        self, text: str, chunk_count: int, frequencies: Frequencies, lengths: TermLengths
-    ) -> tuple[RerankQuery, LegQuery]:
+    def encode_query(self, text: str, snapshot: Snapshot, frequencies: Frequencies) -> tuple[RerankQuery, LegQuery]:
         """The query as legs and reranker see it. Raises InputError for a text longer than the model reads."""
         info = self.embedder.info
         count = self.embedder.tokenizer.count([text])[0]
@@ -90,12 +88,17 @@ class GenerationParts:
         vectors = self.embedder.embed([text], "query", ("dense", "tokens"))
         if vectors.dense is None or vectors.tokens is None:
             raise ValueError("the embedder did not return what it was asked for")
-        weighted = self._weighted(vectors.tokens[0], chunk_count, frequencies)
-        sparse = self.bm25.encode_query(text, lambda ids: [int(n) for n in frequencies(TERMS, ids)], chunk_count)
+        weighted = self._weighted(vectors.tokens[0], snapshot.chunk_count, frequencies)
+        sparse = self.bm25.encode_query(
+            text,
+            lambda ids: [int(n) for n in frequencies(TERMS, ids)],
+            snapshot.chunk_count,
+            snapshot.text_languages,
+        )
         query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf)
         # Where no chunk has a term there is no average, and nothing to be found either.
-        average = lengths.average or self.bm25.nominal_length
-        return query, LegQuery(vectors.dense[0], Bm25Query(self.bm25, sparse, average, lengths.longest))
+        average = snapshot.term_lengths.average or self.bm25.nominal_length
+        return query, LegQuery(vectors.dense[0], Bm25Query(self.bm25, sparse, average, snapshot.term_lengths.longest))
 
     def tokens_of(self, text: str, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
         """The token vectors of any text, in the space of the passages'; of a long one, those of its beginning."""

@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from ragstack.adapters.base import Hit
-from ragstack.embedding.bm25 import term_index
+from ragstack.embedding.term_index import term_index
+from ragstack.embedding.term_languages import TermLanguages
 from ragstack.embedding.terms import TermAnalyzer
-from ragstack.ledger.schema import LENGTHS, TERMS, collection_name
+from ragstack.ledger.schema import LANGUAGES as LANGUAGE_COUNTS
+from ragstack.ledger.schema import LENGTHS, TERMS, collection_name, language_code, language_number
 from ragstack.ledger.snapshot import SnapshotReader
 from tests.bm25_oracle import bm25_scores
 from tests.integration.harness import SMALL_CONFIG, Index, write_corpus
 
 ANALYZER = TermAnalyzer("english")
+LANGUAGES = TermLanguages("auto", "english")
 QUESTIONS = ("the red lever", "pump oil valves", "kelvin gaskets lever")
 
 
@@ -29,17 +32,30 @@ def terms_by_id(idx: Index) -> dict[str, list[str]]:
         hits: list[Hit] = list(store.iterate(collection_name(generation)))
     finally:
         store.close()
-    return {h.id: ANALYZER.terms("\n".join([*h.payload["heading_path"], h.payload["text"]])) for h in hits}
+    return {
+        h.id: LANGUAGES.of_text(h.payload["text_language"]).analyzer.terms(
+            "\n".join([*h.payload["heading_path"], h.payload["text"]])
+        )
+        for h in hits
+    }
 
 
-def assert_plain_bm25(idx: Index) -> None:
-    """The ledger's statistics, and each candidate's score, are those that counting all texts gives."""
+def assert_statistics(idx: Index) -> dict[str, list[str]]:
+    """The ledger's statistics are those that counting all texts gives; returns each chunk's terms."""
     passages = terms_by_id(idx)
     found: dict[int, dict[int, int]] = {}
     for kind, identity, frequency in idx.content()["frequencies"]:
         found.setdefault(kind, {})[identity] = frequency
     assert found[TERMS] == Counter(term_index(term) for terms in passages.values() for term in set(terms))
     assert found[LENGTHS] == Counter(map(len, passages.values()))
+    languages = [payload["text_language"] for payload in idx.content()["payloads"].values()]
+    assert found[LANGUAGE_COUNTS] == Counter(map(language_number, languages))
+    return passages
+
+
+def assert_plain_bm25(idx: Index) -> None:
+    """And each candidate's score is that of plain BM25."""
+    passages = assert_statistics(idx)
     block = idx.loaded().config.embedder.bm25  # type: ignore[union-attr]
     for question in QUESTIONS:
         expected = bm25_scores(ANALYZER.terms(question), passages, block.k1, block.b)
@@ -91,3 +107,32 @@ def test_declared_fields_weigh_what_the_config_says(tmp_path: Path) -> None:
         ("some", "turbine"): ["a.md", "b.md"],
         ("some", "1999"): ["a.md"],
     }
+
+
+GERMAN = "Die Pumpen werden mit Öl befüllt, und danach ist der Hebel zu drehen. Man wartet, bis es nicht mehr tropft."
+ENGLISH = "The pumps are primed with oil, and after that the lever is turned. Wait until it does not drip any more."
+
+
+def test_each_document_is_analysed_in_its_own_language(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "de.txt").write_text(GERMAN)
+    (corpus / "en.txt").write_text(ENGLISH)
+    config = {**SMALL_CONFIG, "chunker": {"type": "recursive", "max_tokens": 200}}
+    idx = Index(tmp_path / "index", {**config, "retrieval": {"mode": "sparse", "min_relevance": 0.0}})
+    idx.run(corpus)
+    languages = {p["source_id"]: p["text_language"] for p in idx.content()["payloads"].values()}
+    assert languages == {"corpus/de.txt": "de", "corpus/en.txt": "en"}
+
+    def found(question: str) -> set[str]:
+        return {c.source_id.removeprefix("corpus/") for c in idx.query(question).candidates}
+
+    assert found("Wie werden sie befüllt? Befüllen!") == {"de.txt"}
+    assert found("priming, dripping") == {"en.txt"}
+    assert found("Pumpe") == {"de.txt", "en.txt"}  # stems may meet
+    assert found("does it do what it was?") == set()
+    assert_statistics(idx)
+    (corpus / "de.txt").unlink()
+    idx.run(corpus)
+    left = [language_code(i) for kind, i, _ in idx.content()["frequencies"] if kind == LANGUAGE_COUNTS]
+    assert left == ["en"]

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragstack.embedding.bm25 import Bm25Encoder, idf, term_index
+from ragstack.embedding.bm25 import Bm25Encoder, idf
+from ragstack.embedding.term_index import term_index
 from ragstack.embedding.terms import TermAnalyzer, fold_accents
 from ragstack.errors import InputError
 from ragstack.types import SparseVector

@@ -18,8 +18,9 @@ from ragstack.adapters.base import CollectionSpec, Hit, Record, VectorStore
 from ragstack.adapters.milvus import MilvusStore
 from ragstack.adapters.qdrant_edge import QdrantEdgeStore
 from ragstack.config.stores.milvus import MilvusStoreConfig
-from ragstack.embedding.bm25 import Bm25Encoder, term_index
+from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.embedding.bm25_scores import Bm25Query
+from ragstack.embedding.term_index import term_index
 from ragstack.embedding.terms import TermAnalyzer
 from ragstack.errors import IndexFormatError
 from ragstack.filters import Condition
@@ -92,18 +93,19 @@ def test_finds_what_plain_bm25_finds(
     assert_best(SparseLeg(store, "c", asked, stale=hidden).search(top_k), expected, top_k)
 
 
-@given(st.floats(0.5, 400), st.floats(0.5, 400), st.floats(0.1, 3), st.floats(0, 1), st.integers(1, 300))
+@settings(max_examples=50)
+@given(st.floats(1, 400), st.floats(1, 400), st.floats(0.1, 3), st.floats(0, 1), st.integers(1, 300))
 def test_no_passage_gains_more_than_the_bound_says(
     nominal: float, average: float, k1: float, b: float, longest: int
 ) -> None:
     encoder = Bm25Encoder(k1=k1, b=b, nominal_length=nominal)
     lengths = np.unique(np.geomspace(1, longest, 20).round())
-    for tf in (1, 2, 7, 100):
+    for tf in (1, 2, 30):
         tfs = np.minimum(tf, lengths)
         stored = (tfs * (k1 + 1) / (tfs + k1 * (1 - b + b * lengths / nominal))).astype(np.float32).astype(np.float64)
         query = Bm25Query(encoder, encoder.encode_query_terms(""), average, longest)
         true = query.true_weights(stored, lengths)
-        assert true == pytest.approx(tfs * (k1 + 1) / (tfs + k1 * (1 - b + b * lengths / average)), rel=1e-5)
+        assert true == pytest.approx(tfs * (k1 + 1) / (tfs + k1 * (1 - b + b * lengths / average)), rel=1e-9)
         assert np.all(true <= stored * query.largest_factor * (1 + 1e-6))
 
 
