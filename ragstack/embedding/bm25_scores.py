@@ -58,6 +58,13 @@ class Bm25Query:
         return (1 + nominal) / (1 + true)
 
     @property
+    def least_score_with_all(self) -> float:
+        """The least that a store scores a passage with every term of the query: each once, in the longest passage."""
+        encoder = self.encoder
+        once = (encoder.k1 + 1) / (1 + encoder.held_back(self.longest, encoder.nominal_length))
+        return once * float(self.vector.values.sum()) * (1 - 1e-5)
+
+    @property
     def depth_factor(self) -> float:
         """About how many times deeper than asked for to look, so that one search is usually enough.
 

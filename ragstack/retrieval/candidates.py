@@ -15,16 +15,18 @@ from ragstack.ledger.schema import collection_name
 from ragstack.ledger.snapshot import Snapshot
 from ragstack.reranking.base import RerankCandidate
 from ragstack.retrieval.fusion import FusedHit, fuse_rrf, fuse_weighted
+from ragstack.retrieval.phrase_search import PhraseQuery, narrowed_to_phrases
 from ragstack.retrieval.sparse_leg import SparseLeg, exact_scores
 from ragstack.types import Chunk, Float32Array
 
 
 @dataclass(frozen=True)
 class LegQuery:
-    """The query as the two legs see it."""
+    """The query as the two legs see it. ``phrases`` is None for one without quoted phrases."""
 
     dense: Float32Array
     sparse: Bm25Query
+    phrases: PhraseQuery | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Retriever:
             )
         if self.config.mode in ("hybrid", "sparse"):
             legs["sparse"] = sparse_leg.search(top_k, first.sparse if first else None)
+        if query.phrases is not None:
+            legs = narrowed_to_phrases(query.phrases, sparse_leg, legs, query.dense, top_k)
         fusion = self.config.fusion
         set_weights = {"dense": fusion.dense_weight, "sparse": fusion.sparse_weight}
         # Fusing one leg keeps its order, whatever its weight.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from ragstack.ledger.snapshot import Snapshot
 from ragstack.reranking.base import Reranker, RerankQuery, TokenVectorStore
 from ragstack.retrieval.candidates import LegQuery
 from ragstack.retrieval.passages import Passage
+from ragstack.retrieval.phrase_search import PhraseQuery
+from ragstack.retrieval.phrases import quoted_phrases
 from ragstack.types import Float32Array, TokenVectors
 
 _BLOCKS_OF_THE_INDEX = ("fields", "chunker", "embedder")
@@ -89,16 +92,23 @@ class GenerationParts:
         if vectors.dense is None or vectors.tokens is None:
             raise ValueError("the embedder did not return what it was asked for")
         weighted = self._weighted(vectors.tokens[0], snapshot.chunk_count, frequencies)
-        sparse = self.bm25.encode_query(
-            text,
-            lambda ids: [int(n) for n in frequencies(TERMS, ids)],
-            snapshot.chunk_count,
-            snapshot.text_languages,
-        )
         query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf)
+        asked = partial(self._bm25_query, snapshot, frequencies)
+        phrases = quoted_phrases(text) if self.config.retrieval.phrases == "require" else ()
+        words = "\n".join(phrase.text for phrase in phrases)
+        quoted = PhraseQuery(phrases, [asked(words, {code}) for code in sorted(snapshot.text_languages)])
+        return query, LegQuery(vectors.dense[0], asked(text, snapshot.text_languages), quoted if phrases else None)
+
+    def _bm25_query(
+        self, snapshot: Snapshot, frequencies: Frequencies, text: str, text_languages: Collection[str]
+    ) -> Bm25Query:
+        def document_frequency(ids: Sequence[int]) -> list[int]:
+            return [int(n) for n in frequencies(TERMS, ids)]
+
+        vector = self.bm25.encode_query(text, document_frequency, snapshot.chunk_count, text_languages)
         # Where no chunk has a term there is no average, and nothing to be found either.
         average = snapshot.term_lengths.average or self.bm25.nominal_length
-        return query, LegQuery(vectors.dense[0], Bm25Query(self.bm25, sparse, average, snapshot.term_lengths.longest))
+        return Bm25Query(self.bm25, vector, average, snapshot.term_lengths.longest)
 
     def tokens_of(self, text: str, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
         """The token vectors of any text, in the space of the passages'; of a long one, those of its beginning."""
