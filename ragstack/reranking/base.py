@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from ragstack.reranking.relevance import RelevanceScale
 from ragstack.types import Chunk, Float32Array, TokenVectors
 
 
@@ -17,13 +18,14 @@ class RerankQuery:
 
     ``dense`` ``(dim,) float32`` of length 1. ``tokens`` are its token vectors, in the space of the
     candidates' (:meth:`TokenVectorStore.project`); ``token_idf`` ``(t,) float32`` is how telling each of
-    them is in this corpus (inverse document frequency, ≥ 0).
+    them is in this corpus (inverse document frequency, ≥ 0). ``scale`` is what relevance is measured against.
     """
 
     text: str
     dense: Float32Array
     tokens: TokenVectors
     token_idf: Float32Array
+    scale: RelevanceScale = field(default_factory=RelevanceScale)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class RerankCandidate:
 class RerankScore:
     """The score of one candidate.
 
-    ``score`` orders the candidates of one query. ``relevance`` (about 0 to 1) can be compared between
+    ``score`` orders the candidates of one query. ``relevance`` (0 to 1) can be compared between
     queries: when no candidate reaches the reranker's ``min_relevance``, the corpus does not answer. ``parts`` are the
     summands of the score, by name, so that a ranking can be explained.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from ragstack.generation.base import WeightedTokens
 from ragstack.ledger.schema import TERMS, TOKENS, token_vectors_file
 from ragstack.ledger.snapshot import Snapshot
 from ragstack.reranking.base import Reranker, RerankQuery, TokenVectorStore
+from ragstack.reranking.relevance import Background, RelevanceScale
+from ragstack.retrieval.background import measure_background
 from ragstack.retrieval.candidates import LegQuery
 from ragstack.retrieval.passages import Passage
 from ragstack.types import Float32Array, TokenVectors
@@ -89,8 +92,15 @@ class GenerationParts:
             raise ValueError("the embedder did not return what it was asked for")
         weighted = self._weighted(vectors.tokens[0], chunk_count, frequencies)
         sparse = self.bm25.encode_query(text, lambda ids: [int(n) for n in frequencies(TERMS, ids)], chunk_count)
-        query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf)
+        ceiling = float(sparse.values.sum()) * (self.bm25.k1 + 1)
+        scale = RelevanceScale(chunk_count, ceiling, self.background)
+        query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf, scale)
         return query, LegQuery(vectors.dense[0], sparse)
+
+    @cached_property
+    def background(self) -> Background:
+        """What unrelated texts have in common with this model; measured when it is first asked for."""
+        return measure_background(self.embedder, self._project)
 
     def tokens_of(self, text: str, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
         """The token vectors of any text, in the space of the passages'; of a long one, those of its beginning."""
@@ -103,8 +113,8 @@ class GenerationParts:
         return self._weighted(vectors.tokens[0], chunk_count, frequencies)
 
     def passage_tokens(self, passages: Sequence[Passage]) -> dict[str, TokenVectors]:
-        """Token vectors by chunk id of the passages' best chunks: the stored ones, or made where none are kept."""
-        chunks = [passage.best for passage in passages]
+        """Token vectors by chunk id of the passages' chunks: the stored ones, or made where none are kept."""
+        chunks = [chunk for passage in passages for chunk in passage.members]
         if self.token_vectors is not None:
             return self.token_vectors.get([chunk.chunk_id for chunk in chunks])
         vectors = self.embedder.embed([chunk.embedded_text for chunk in chunks], "passage", ("tokens",))
@@ -113,9 +123,11 @@ class GenerationParts:
     def _weighted(self, tokens: TokenVectors, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
         counts = frequencies(TOKENS, tokens.token_ids.tolist())
         idf = token_idf(counts, chunk_count)
-        if self.token_vectors is not None:
-            tokens = TokenVectors(self.token_vectors.project(tokens.vectors), tokens.token_ids, tokens.byte_spans)
-        return WeightedTokens(tokens, idf)
+        return WeightedTokens(TokenVectors(self._project(tokens.vectors), tokens.token_ids, tokens.byte_spans), idf)
+
+    def _project(self, vectors: Float32Array) -> Float32Array:
+        """Into the space in which token vectors are compared."""
+        return vectors if self.token_vectors is None else self.token_vectors.project(vectors)
 
 
 def token_idf(counts: Float32Array, chunk_count: int) -> Float32Array:
