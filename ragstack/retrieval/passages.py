@@ -94,8 +94,9 @@ def build_passages(
 ) -> list[Passage]:
     """The best ``top_n`` passages of the ranking; no two share bytes.
 
-    A chunk that overlaps a better passage widens it, and joins two of them where it overlaps both. A chunk with the
-    words of a better one is named as its duplicate.
+    A chunk that overlaps a better passage widens it, and joins two of them where it overlaps both. A chunk that a
+    passage grew over is a hit of it where it would have been a passage of its own. A chunk with the words of a better
+    one is named as its duplicate.
     """
     passages: list[Passage] = []
     by_words: dict[str, str] = {}  # of each text seen, the best chunk that has it
@@ -103,7 +104,9 @@ def build_passages(
         hit = DocumentChunk.of(score.chunk_id, payloads[score.chunk_id])
         words = repetition_key(hit.chunk.text)
         overlapping = [index for index, passage in enumerate(passages) if passage.overlaps(hit)]
-        if overlapping:
+        if len(passages) >= top_n and any(_added(passage, score.chunk_id) for passage in passages):
+            pass  # it would not have been shown for itself: it stays context
+        elif overlapping:
             passages = _joined(passages, overlapping, hit)
         elif words in by_words:
             passages = [
@@ -135,6 +138,10 @@ def _apart(added: Iterator[DocumentChunk], hits: Sequence[DocumentChunk]) -> tup
     """The added chunks that are no hits themselves."""
     ids = {hit.chunk.chunk_id for hit in hits}
     return tuple(each for each in added if each.chunk.chunk_id not in ids)
+
+
+def _added(passage: Passage, chunk_id: str) -> bool:
+    return any(each.chunk.chunk_id == chunk_id for each in passage.added)
 
 
 def _holds(passage: Passage, chunk_id: str) -> bool:
