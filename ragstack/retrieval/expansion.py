@@ -19,6 +19,9 @@ class Expansion:
     ``neighbours`` takes any chunk of the document, ``section`` those below the hit's own heading: of the same
     ``heading_path``, or of one that goes on from it. ``spans_of`` gives the chunks of a file by its ``source_id`` and
     version; ``payloads_of`` stored payloads by chunk id; ``fingerprint`` is the generation's.
+
+    What a filter lets a query see of a document is the whole document: fields are those of the document. So chunks
+    around a hit need no filter.
     """
 
     kind: Literal["neighbours", "section"]
