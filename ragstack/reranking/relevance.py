@@ -4,8 +4,8 @@ Three things tell: the cosine of the two texts, how well the passage's tokens ma
 much of the question's BM25 weight the passage holds. None of them does alone: a vague question is close to many
 passages, and a passage may say the same in other words. A logistic function joins them. Its constants were fitted on
 one half of the questions of SciFact, XQuAD, single articles of XQuAD and three long documents, asked of their own
-corpora and of the others, and measured on the other halves; ``docs/ranking.md`` has the figures and
-``benchmarks/quality.py`` makes them.
+corpora and of the others, and measured on the other halves; ``benchmarks/fit_relevance.py`` does
+both, and ``docs/ranking.md`` has the figures.
 
 * **The size of the corpus** counts: among 10,000 chunks the best one is closer to a question that none of
   them answers than among 10.
@@ -69,8 +69,8 @@ class _Constants:
     intercept: float
 
 
-_WITH_TOKENS = _Constants(cosine=7.7, maxsim=6.9, share=4.0, log_count=-0.5, intercept=-5.95)
-_WITHOUT_TOKENS = _Constants(cosine=9.5, maxsim=0.0, share=6.9, log_count=-0.5, intercept=-3.25)
+_WITH_TOKENS = _Constants(cosine=7.8, maxsim=7.1, share=4.3, log_count=-0.6, intercept=-5.8)
+_WITHOUT_TOKENS = _Constants(cosine=9.6, maxsim=0.0, share=7.0, log_count=-0.6, intercept=-3.05)
 
 
 def relevance(
