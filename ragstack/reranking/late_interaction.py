@@ -68,7 +68,9 @@ class LateInteractionReranker:
         ordered = sorted(candidates, key=lambda candidate: candidate.chunk.chunk_id)
         cosine = _dense_scores(ordered)
         maxsim = max_sim(query, self._tokens_of(ordered, query))
-        relevance = relevance_of(query.scale, cosine, _sparse_scores(ordered), maxsim)
+        # A question of stop words has no tokens to be matched.
+        compared = maxsim if len(query.tokens) else None
+        relevance = relevance_of(query.scale, cosine, _sparse_scores(ordered), compared)
         parts = {
             "dense": self._dense_weight * cosine,
             "maxsim": self._maxsim_weight * maxsim,

@@ -8,7 +8,7 @@ import numpy as np
 
 from ragstack.embedding.base import Embedder
 from ragstack.reranking.relevance import Background
-from ragstack.types import Float32Array
+from ragstack.types import TokenVectors
 
 # None of the passages has to do with any of the questions, nor with most corpora.
 _QUESTIONS = (
@@ -29,19 +29,19 @@ _PASSAGES = (
 )
 
 
-def measure_background(embedder: Embedder, project: Callable[[Float32Array], Float32Array]) -> Background:
+def measure_background(embedder: Embedder, prepare: Callable[[TokenVectors], TokenVectors]) -> Background:
     """The background of a model, from six questions and six passages; takes about as long as reading one page.
 
-    ``project`` brings token vectors ``(t, dim)`` into the space in which they are compared.
+    ``prepare`` brings token vectors into the form in which they are compared.
     """
     asked = embedder.embed(_QUESTIONS, "query", ("dense", "tokens"))
     told = embedder.embed(_PASSAGES, "passage", ("dense", "tokens"))
     if asked.dense is None or told.dense is None or asked.tokens is None or told.tokens is None:
         raise ValueError("the embedder did not return what it was asked for")
-    passages = [project(tokens.vectors) for tokens in told.tokens]
+    passages = [prepare(tokens).vectors for tokens in told.tokens]
     best = [
-        float((project(question.vectors) @ passage.T).max(axis=1).mean())
-        for question in asked.tokens
+        float((question @ passage.T).max(axis=1).mean())
+        for question in (prepare(tokens).vectors for tokens in asked.tokens)
         for passage in passages
     ]
     return Background(float((asked.dense @ told.dense.T).mean()), float(np.mean(best)))

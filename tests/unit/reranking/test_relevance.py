@@ -61,6 +61,6 @@ def test_a_model_whose_unrelated_texts_are_close_is_brought_to_the_same_scale(ze
 
 def test_the_background_of_a_model_is_what_its_unrelated_texts_share() -> None:
     embedder = HashingEmbedder(dim=64)
-    found = measure_background(embedder, lambda vectors: vectors)
-    assert found == measure_background(embedder, lambda vectors: vectors)
+    found = measure_background(embedder, lambda tokens: tokens)
+    assert found == measure_background(embedder, lambda tokens: tokens)
     assert 0 < found.cosine < 0.4 and 0 < found.maxsim < 0.5
