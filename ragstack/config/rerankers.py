@@ -13,6 +13,7 @@ from ragstack.config.third_party import ThirdParty, tagged_by
 STAGE_TYPES = ("late_interaction", "cross_encoder", "remote")
 """The built-in types that a stage of a cascade may have."""
 
+TokenVectorOrigin: TypeAlias = Literal["stored", "recomputed"]
 RerankApiName: TypeAlias = Literal["nim", "tei", "cohere", "score"]
 
 
@@ -20,6 +21,10 @@ class LateInteractionConfig(ConfigBlock):
     """Rerank by the embedder's own token vectors: cosine + idf-weighted MaxSim + BM25 share."""
 
     type: Literal["late_interaction"] = Field(default="late_interaction", description="MaxSim over token vectors.")
+    token_vectors: TokenVectorOrigin = Field(
+        default="stored",
+        description="Kept by the index, about 5 kB a chunk; or made by each query, which takes seconds on a CPU.",
+    )
     dense_weight: float = Field(default=1.0, ge=0, description="Weight of the cosine of the two texts.")
     maxsim_weight: float = Field(default=1.0, ge=0, description="Weight of the idf-weighted MaxSim of their tokens.")
     sparse_weight: float = Field(default=0.3, ge=0, description="Weight of the BM25 share.")
@@ -31,6 +36,10 @@ class LateInteractionConfig(ConfigBlock):
                 ("dense_weight", "maxsim_weight", "sparse_weight"), "all three weights are 0; one must be larger"
             )
         return self
+
+    def with_token_vectors(self, origin: TokenVectorOrigin) -> LateInteractionConfig:
+        """The same block with token vectors from elsewhere."""
+        return self.model_copy(update={"token_vectors": origin})
 
 
 class CrossEncoderConfig(ConfigBlock):
@@ -201,6 +210,29 @@ class CascadeConfig(ConfigBlock):
                 )
                 raise contradiction((this, last), message)
         return self
+
+    @model_validator(mode="after")
+    def _one_origin_of_token_vectors(self) -> CascadeConfig:
+        origins = {
+            ("stages", number, "reranker", "token_vectors"): stage.reranker.token_vectors
+            for number, stage in enumerate(self.stages)
+            if isinstance(stage.reranker, LateInteractionConfig)
+        }
+        if len(set(origins.values())) > 1:
+            raise contradiction(
+                tuple(origins), "an index keeps token vectors or does not; all stages must say the same"
+            )
+        return self
+
+    def with_token_vectors(self, origin: TokenVectorOrigin) -> CascadeConfig:
+        """The same cascade with token vectors from elsewhere."""
+        stages = [
+            stage.model_copy(update={"reranker": stage.reranker.with_token_vectors(origin)})
+            if isinstance(stage.reranker, LateInteractionConfig)
+            else stage
+            for stage in self.stages
+        ]
+        return self.model_copy(update={"stages": tuple(stages)})
 
 
 RerankerConfig: TypeAlias = Annotated[

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ragstack.adapters.base import SearchParams
-from ragstack.assembly import build_bm25, build_embedder, build_reranker, keeps_token_vectors, token_vector_store
+from ragstack.assembly import (
+    build_bm25,
+    build_embedder,
+    build_reranker,
+    keeps_token_vectors,
+    passage_embedder,
+    recomputes_token_vectors,
+    token_vector_store,
+)
 from ragstack.config.models import PipelineConfig
-from ragstack.config.rerankers import NoRerankerConfig
+from ragstack.config.rerankers import CascadeConfig, LateInteractionConfig, NoRerankerConfig
 from ragstack.embedding.base import Embedder
 from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.embedding.bm25_scores import Bm25Query
@@ -22,6 +30,8 @@ from ragstack.generation.base import WeightedTokens
 from ragstack.ledger.schema import TERMS, TOKENS, token_vectors_file
 from ragstack.ledger.snapshot import Snapshot
 from ragstack.reranking.base import Reranker, RerankQuery, TokenVectorStore, close_reranker
+from ragstack.reranking.relevance import Background, RelevanceScale
+from ragstack.retrieval.background import measure_background
 from ragstack.retrieval.candidates import LegQuery
 from ragstack.retrieval.passages import Passage
 from ragstack.retrieval.phrase_search import PhraseQuery
@@ -46,6 +56,7 @@ class GenerationParts:
     embedder: Embedder
     bm25: Bm25Encoder
     token_vectors: TokenVectorStore | None
+    token_vectors_are_stored: bool
     reranker: Reranker
     owns_embedder: bool = True
     users: int = 0
@@ -62,11 +73,14 @@ class GenerationParts:
         indexed = as_indexed(config, snapshot)
         is_lent = lent is not None and indexed.embedder == config.embedder
         embedder = lent if lent is not None and is_lent else build_embedder(indexed.embedder)
-        tokens = None
-        if keeps_token_vectors(as_built(snapshot)):
-            tokens = token_vector_store(state_dir / token_vectors_file(snapshot.generation), indexed.embedder)
-        reranker = build_reranker(indexed, tokens)
-        return cls(snapshot.generation, indexed, embedder, build_bm25(indexed), tokens, reranker, not is_lent)
+        tokens, are_stored = None, False
+        built = as_built(snapshot)
+        if keeps_token_vectors(built):
+            tokens = token_vector_store(state_dir / token_vectors_file(snapshot.generation), built)
+            are_stored = not recomputes_token_vectors(built)
+        reranker = build_reranker(indexed, tokens, embedder)
+        bm25 = build_bm25(indexed)
+        return cls(snapshot.generation, indexed, embedder, bm25, tokens, are_stored, reranker, not is_lent)
 
     def close(self) -> None:
         """Release files, and the model unless it was lent."""
@@ -95,12 +109,15 @@ class GenerationParts:
         if vectors.dense is None or vectors.tokens is None:
             raise ValueError("the embedder did not return what it was asked for")
         weighted = self._weighted(vectors.tokens[0], snapshot.chunk_count, frequencies)
-        query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf)
         asked = partial(self._bm25_query, snapshot, frequencies)
         phrases = quoted_phrases(text) if self.config.retrieval.phrases == "require" else ()
         words = "\n".join(phrase.text for phrase in phrases)
         quoted = PhraseQuery(phrases, [asked(words, {code}) for code in sorted(snapshot.text_languages)])
-        return query, LegQuery(vectors.dense[0], asked(text, snapshot.text_languages), quoted if phrases else None)
+        sparse = asked(text, snapshot.text_languages)
+        ceiling = float(sparse.vector.values.sum()) * (self.bm25.k1 + 1)
+        scale = RelevanceScale(snapshot.chunk_count, ceiling, self.background)
+        query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf, scale=scale)
+        return query, LegQuery(vectors.dense[0], sparse, quoted if phrases else None)
 
     def _bm25_query(
         self, snapshot: Snapshot, frequencies: Frequencies, text: str, text_languages: Collection[str]
@@ -112,6 +129,11 @@ class GenerationParts:
         # Where no chunk has a term there is no average, and nothing to be found either.
         average = snapshot.term_lengths.average or self.bm25.nominal_length
         return Bm25Query(self.bm25, vector, average, snapshot.term_lengths.longest)
+
+    @cached_property
+    def background(self) -> Background:
+        """What unrelated texts have in common with this model; measured when it is first asked for."""
+        return measure_background(self.embedder, self._prepared)
 
     def tokens_of(self, text: str, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
         """The token vectors of any text, in the space of the passages'; of a long one, those of its beginning."""
@@ -125,19 +147,20 @@ class GenerationParts:
         return self._weighted(vectors.tokens[0], chunk_count, frequencies)
 
     def passage_tokens(self, passages: Sequence[Passage]) -> dict[str, TokenVectors]:
-        """Token vectors by chunk id of the passages' best chunks: the stored ones, or made where none are kept."""
-        chunks = [passage.best for passage in passages]
-        if self.token_vectors is not None:
+        """Token vectors by chunk id of the passages' chunks: the stored ones, or made where none are kept."""
+        chunks = [chunk for passage in passages for chunk in passage.members]
+        if self.token_vectors is not None and self.token_vectors_are_stored:
             return self.token_vectors.get([chunk.chunk_id for chunk in chunks])
-        vectors = self.embedder.embed([chunk.embedded_text for chunk in chunks], "passage", ("tokens",))
-        return {chunk.chunk_id: tokens for chunk, tokens in zip(chunks, vectors.tokens or (), strict=True)}
+        made = passage_embedder(self.embedder)([chunk.embedded_text for chunk in chunks]) if chunks else ()
+        return {chunk.chunk_id: self._prepared(tokens) for chunk, tokens in zip(chunks, made, strict=True)}
 
     def _weighted(self, tokens: TokenVectors, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
-        counts = frequencies(TOKENS, tokens.token_ids.tolist())
-        idf = token_idf(counts, chunk_count)
-        if self.token_vectors is not None:
-            tokens = TokenVectors(self.token_vectors.project(tokens.vectors), tokens.token_ids, tokens.byte_spans)
-        return WeightedTokens(tokens, idf)
+        prepared = self._prepared(tokens)
+        counts = frequencies(TOKENS, prepared.token_ids.tolist())
+        return WeightedTokens(prepared, token_idf(counts, chunk_count))
+
+    def _prepared(self, tokens: TokenVectors) -> TokenVectors:
+        return tokens if self.token_vectors is None else self.token_vectors.prepare(tokens)
 
 
 def token_idf(counts: Float32Array, chunk_count: int) -> Float32Array:
@@ -155,9 +178,14 @@ def as_indexed(config: PipelineConfig, snapshot: Snapshot) -> PipelineConfig:
     """The config with the blocks that the index was built with.
 
     A reranker that compares token vectors needs an index that keeps them: without, it is left out until the next run.
+    One that takes them from elsewhere than the index was built for takes them from there until then.
     """
     indexed = as_built(snapshot)
     update: dict[str, Any] = {name: getattr(indexed, name) for name in _BLOCKS_OF_THE_INDEX}
     if keeps_token_vectors(config) and not keeps_token_vectors(indexed):
         update["reranker"] = NoRerankerConfig()
+    elif isinstance(config.reranker, (LateInteractionConfig, CascadeConfig)):
+        update["reranker"] = config.reranker.with_token_vectors(
+            "recomputed" if recomputes_token_vectors(indexed) else "stored"
+        )
     return config.model_copy(update=update)
