@@ -39,8 +39,8 @@ class QueryRequest:
     """One query. ``filter`` is put beside the config's own; None for the others means the config's value.
 
     ``history`` are the turns before it, oldest first; the generator words the question so that it stands alone.
-    ``cancellation`` ends the query early with InterruptedRunError. ``on_ranked`` is given every reranked candidate, best
-    first, also those that no passage is made of.
+    ``cancellation`` ends the query early with InterruptedRunError. ``on_ranked`` is given every reranked candidate,
+    best first, also those that no passage is made of.
     """
 
     text: str
