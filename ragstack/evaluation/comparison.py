@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -35,7 +36,7 @@ class ConfigChange(ReportModel):
 class ComparedMeasure(ReportModel):
     """One measure over the ``count`` questions for which both define it.
 
-    ``difference`` is B less A, with its 95% bootstrap interval; ``p_value`` of the paired randomisation test, two-sided;
+    ``difference`` is B less A, with its 95% bootstrap interval; ``p_value`` of the two-sided paired randomisation test,
     ``p_holm`` corrected for all the measures of the comparison. ``wins`` counts the questions at which B is better.
     """
 
@@ -137,9 +138,17 @@ _ValueOf = Callable[[QuestionReport], "float | None"]
 
 def _measures() -> Iterator[tuple[str, str, _ValueOf]]:
     for stage, measure in _STAGE_MEASURES:
-        yield stage, measure, lambda q, stage=stage, measure=measure: q.stages.get(stage, {}).get(measure)
+        yield stage, measure, partial(_stage_value, stage, measure)
     for name in _CITATION_MEASURES:
-        yield "citations", name, lambda q, name=name: q.citations.get(name)
+        yield "citations", name, partial(_citation_value, name)
+
+
+def _stage_value(stage: str, measure: str, question: QuestionReport) -> float | None:
+    return question.stages.get(stage, {}).get(measure)
+
+
+def _citation_value(name: str, question: QuestionReport) -> float | None:
+    return question.citations.get(name)
 
 
 def _compared(stage: str, measure: str, values: list[tuple[float, float]], seed: int) -> ComparedMeasure:
