@@ -28,7 +28,6 @@ from ragstack.cli.output import print_json
 from ragstack.errors import InputError
 
 if TYPE_CHECKING:
-    from ragstack.config.loader import LoadedConfig
     from ragstack.evaluation.comparison import ComparisonReport
     from ragstack.evaluation.report import EvaluationReport
 
@@ -83,32 +82,34 @@ def evaluate(
     with stopping_on_signals(interruption, as_json=to_stdout), EvalProgress(quiet=to_stdout) as progress:
         reports = [evaluate(each, data, request, progress, interruption) for each in loaded]
     if compare is None:
-        _finish(reports[0], loaded, json_file, html)
+        _finish(reports[0], json_file, html)
     else:
-        _finish(compare_reports(*reports, seed=seed), loaded, json_file, html)
+        _finish(compare_reports(reports[0], reports[1], seed=seed), json_file, html)
     return 0
 
 
-def _finish(
-    report: EvaluationReport | ComparisonReport, loaded: list[LoadedConfig], json_file: str | None, html: Path | None
-) -> None:
+def _finish(report: EvaluationReport | ComparisonReport, json_file: str | None, html: Path | None) -> None:
+    """Write and print the report."""
     import json
 
     from ragstack.evaluation.comparison import ComparisonReport
     from ragstack.evaluation.html_report import comparison_html, evaluation_html
 
-    is_comparison = isinstance(report, ComparisonReport)
+    text = ""
     if html is not None:
-        write_text(html, comparison_html(report) if is_comparison else evaluation_html(report))
-    if json_file is not None and json_file != "-":
-        write_text(Path(json_file), json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
+        page = comparison_html(report) if isinstance(report, ComparisonReport) else evaluation_html(report)
+        write_text(html, page)
+        text = f"\nReport: {html}"
     if json_file == "-":
         print_json(report.to_json())
-    elif is_comparison:
+        return
+    if json_file is not None:
+        write_text(Path(json_file), json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
+    if isinstance(report, ComparisonReport):
         print_warnings([*report.a.warnings, *report.b.warnings])
         print_comparison(report)
     else:
         print_warnings(report.warnings)
         print_evaluation(report)
-    if html is not None and json_file != "-":
-        print(f"\nReport: {html}")
+    if text:
+        print(text)

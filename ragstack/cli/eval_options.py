@@ -88,8 +88,8 @@ def require_writable(*files: Path | str | None) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a result. Raises InputError."""
+    """Write a result, its line ends as they are. Raises InputError."""
     try:
-        file.write_text(text, encoding="utf-8", newline="\n")
+        file.write_bytes(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise InputError(f"{file} cannot be written: {error.strerror or error}.", hint="Name another file.") from error

@@ -48,8 +48,8 @@ def citation_measures(asked: Asked) -> dict[str, float]:
     """The citation measures of one answerable question, those that its data and its answer define."""
     question, found = asked.question, {}
     if question.pieces:
-        found["passage_recall@5"] = _recall(question.pieces, asked.passages[:PASSAGES_LOOKED_AT])
-        found["cited_recall"] = _recall(question.pieces, asked.cited)
+        found["passage_recall@5"] = gold_recall(question.pieces, asked.passages[:PASSAGES_LOOKED_AT])
+        found["cited_recall"] = gold_recall(question.pieces, asked.cited)
     if asked.cited:
         gold = [span for piece in question.pieces for span in piece]
         if gold:
@@ -60,7 +60,7 @@ def citation_measures(asked: Asked) -> dict[str, float]:
     return found
 
 
-def _recall(pieces: Sequence[GoldPiece], places: Sequence[DocumentSpan]) -> float:
+def gold_recall(pieces: Sequence[GoldPiece], places: Sequence[DocumentSpan]) -> float:
     """The share of the pieces of which a span lies whole inside one of the places."""
     held = [any(_holds(place, span) for span in piece for place in places) for piece in pieces]
     return sum(held) / len(held)

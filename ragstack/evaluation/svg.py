@@ -64,8 +64,9 @@ def lines(title: str, labels: Sequence[str], series: Mapping[str, Sequence[float
         while any(abs(y - other) < 18 for other in ends):
             y += 18
         ends.append(y)
-        parts.append(f'<rect class="s{index}" x="{WIDTH - right + 10}" y="{y - 5:.1f}" width="10" height="10" rx="2"/>')
-        parts.append(_text(WIDTH - right + 26, y + 4, name, "start"))
+        legend = WIDTH - right + 8
+        parts.append(f'<line class="line s{index}" x1="{legend}" x2="{legend + 26}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_text(legend + 32, y + 4, name, "start"))
     height = max(height, int(max(ends, default=0)) + 14)
     said = "; ".join(
         f"{name}: " + ", ".join(f"{label} {v:.3f}" for label, v in zip(labels, values, strict=True) if v is not None)
