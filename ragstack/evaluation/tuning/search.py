@@ -46,8 +46,8 @@ class TuneReport(ReportModel):
     ``values`` are the dotted keys to change; empty where nothing beat the config beyond noise (``is_better`` False).
     ``own`` and ``held_out`` are the measure's means: of the config, and of what was chosen without the question at
     hand. ``best_values`` and ``best`` are of the choice on all questions, better or not: how it did on the questions
-    that it was chosen by. ``confirmed`` is the measure of the config and of the chosen one, asked anew through the whole query
-    path. ``fold_choices`` are the keys that each fold changed.
+    that it was chosen by. ``confirmed`` is the measure of the config and of the chosen one, asked anew through the
+    whole query path. ``fold_choices`` are the keys that each fold changed.
     """
 
     format: Literal["ragstack.tune/1"]

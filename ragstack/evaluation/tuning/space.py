@@ -146,12 +146,19 @@ def _rerank_depths(config: PipelineConfig) -> list[int]:
 
 
 def _weights(config: PipelineConfig) -> Iterator[dict[str, float]]:
-    """The first weight stays, for only their ratios count; each other one is left out, halved, kept and doubled."""
+    """Each weight is left out, halved, kept and doubled; the first one that counts stays, for only ratios matter.
+
+    A weight that the config sets to 0 is tried around its default.
+    """
     own = reranker_weights(config)
     names = list(own)
+    usual = type(config.reranker).model_fields
+    fixed = next((name for name in names if own[name] > 0), None)
     choices = [
-        [weight] if i == 0 and weight > 0 else sorted({weight * factor for factor in _FACTORS} or {weight})
-        for i, weight in enumerate(own.values())
+        [own[name]]
+        if name == fixed
+        else sorted({(own[name] or usual[f"{name}{_WEIGHT}"].default) * factor for factor in _FACTORS})
+        for name in names
     ]
     for values in product(*choices):
         if any(values) or not names:
