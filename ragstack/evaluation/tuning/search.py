@@ -25,7 +25,7 @@ from ragstack.evaluation.tuning.trials import Replay
 from ragstack.indexer.interruption import Interruption
 
 TUNE_FORMAT: Literal["ragstack.tune/1"] = "ragstack.tune/1"
-FEWEST_QUESTIONS = 20
+FEWEST_QUESTIONS = 10
 
 
 @dataclass(frozen=True)
