@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from ragstack.citations.chain import Chain, Place
 from ragstack.citations.verify import Evidence, verify_chain
-from ragstack.errors import InputError
+from ragstack.errors import InputError, InterruptedRunError
 from ragstack.evaluation.dataset import DocumentSpan, Question
 from ragstack.evaluation.target import Target
 from ragstack.indexer.interruption import Interruption
@@ -54,7 +54,7 @@ def ask_all(
     """Ask every question of the target, one after the other. ``on_asked`` is told how many are done.
 
     A question that the engine refuses to take (empty, longer than the model reads) is kept with its error. Raises
-    KeyboardInterrupt when ``interruption`` was asked, and what a query raises.
+    InterruptedRunError when ``interruption`` was asked, and what a query raises.
     """
     engine = target.pipeline.engine
     engine.warm_up()
@@ -64,11 +64,18 @@ def ask_all(
     asked = []
     with _evidence(target) as evidence:
         for number, question in enumerate(target.questions, 1):
-            if interruption is not None:
-                interruption.check()
+            stop_if_asked(interruption, number - 1, len(target.questions))
             asked.append(_ask(target, question, evidence, with_answer=with_answer))
             on_asked(number)
     return asked
+
+
+def stop_if_asked(interruption: Interruption | None, done: int, total: int) -> None:
+    """Raise InterruptedRunError, between two questions, where somebody asked for a stop."""
+    if interruption is not None and interruption.requested:
+        raise InterruptedRunError(
+            f"stopped after {done} of {total} questions.", hint="The index is kept: the next run asks at once."
+        )
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def evaluate(
     """Index the data set's documents as the config says (or take an index that is there), ask, measure.
 
     Raises MissingExtraError without ir-measures (before any work), InputError for a data set that does not fit, what
-    indexing and queries raise, and KeyboardInterrupt when ``interruption`` was asked.
+    indexing and queries raise, and InterruptedRunError when ``interruption`` was asked.
     """
     require_library()
     request = request or EvaluationRequest()

@@ -12,6 +12,7 @@ import pytest
 
 from ragstack.cli.main import main
 from ragstack.config.loader import load_config
+from ragstack.errors import InterruptedRunError
 from ragstack.evaluation.dataset import Question
 from ragstack.evaluation.datasets import read_dataset
 from ragstack.evaluation.evaluate import EvaluationRequest, SilentEvaluation, evaluate
@@ -327,6 +328,6 @@ def test_it_stops_where_it_is_asked_to(home: Path) -> None:
     interruption = Interruption()
     loaded = load_config(home / "c.yaml", {})
     request = EvaluationRequest(Place(home / ".ragstack-eval"))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(InterruptedRunError, match="stopped after 2 of 40 questions"):
         evaluate(loaded, read_dataset(home / "beir"), request, Stopping(), interruption)
     assert seen == [1, 2]

@@ -13,6 +13,7 @@ from ragstack.citations.chain import Chain
 from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig
 from ragstack.errors import InputError
+from ragstack.evaluation.ask import stop_if_asked
 from ragstack.evaluation.dataset import DocumentSpan, Question
 from ragstack.evaluation.target import Target
 from ragstack.evaluation.tuning.space import can_be_replayed, reranker_weights, with_values
@@ -64,15 +65,14 @@ def record(
 ) -> list[Recorded]:
     """Ask every answerable question of ``target``, whose pipeline has the recording config of ``config``.
 
-    Raises KeyboardInterrupt when ``interruption`` was asked, and what a query raises; a question that the engine
+    Raises InterruptedRunError when ``interruption`` was asked, and what a query raises; a question that the engine
     refuses to take (empty, longer than the model reads) is left out.
     """
     engine = target.pipeline.engine
     engine.warm_up()
     recorded = []
     for number, question in enumerate(target.questions, 1):
-        if interruption is not None:
-            interruption.check()
+        stop_if_asked(interruption, number - 1, len(target.questions))
         if question.is_answerable:
             ranked: list[RerankScore] = []
             try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ragstack.config.loader import LoadedConfig
 from ragstack.errors import InputError, InterruptedRunError
-from ragstack.evaluation.ask import Asked, ask_all
+from ragstack.evaluation.ask import Asked, ask_all, stop_if_asked
 from ragstack.evaluation.dataset import Dataset, Question
 from ragstack.evaluation.evaluate import EvaluationProgress
 from ragstack.evaluation.measures import gold_recall, ranking_measures, require_library
@@ -89,7 +89,7 @@ def tune(
     """Search, choose and confirm. The same arguments and data give the same choice, while the budget does not cut it.
 
     Raises MissingExtraError without ir-measures, InputError for too few questions or a measure that they lack, what
-    indexing and queries raise, and KeyboardInterrupt when ``interruption`` was asked before anything was found; later,
+    indexing and queries raise, and InterruptedRunError when ``interruption`` was asked before anything was found; later,
     what was found is returned.
     """
     require_library()
@@ -157,7 +157,7 @@ class _Search:
                 continue
             try:
                 self._try_size(size)
-            except (KeyboardInterrupt, InterruptedRunError):
+            except InterruptedRunError:
                 if not self._scores:
                     raise
                 self._interrupted = True
@@ -172,8 +172,7 @@ class _Search:
         recorded = self._recorded(config)
         replay = Replay(recorded, config.config, self._request.measure)
         for settings in settings_for(self._loaded.config, size):
-            if self._interruption is not None:
-                self._interruption.check()
+            stop_if_asked(self._interruption, len(recorded), len(recorded))
             self._scores.append(replay.score(settings))
             self._trials.append(settings)
 
@@ -205,7 +204,7 @@ class _Search:
         try:
             own = self._asked(self._loaded) if values else None
             chosen = self._asked(with_values(self._loaded, values))
-        except (KeyboardInterrupt, InterruptedRunError):
+        except InterruptedRunError:
             self._interrupted = True
             self._notes.append("stopped before the choice was confirmed")
             return None, None
