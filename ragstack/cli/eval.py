@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ragstack.cli.eval_options import (
+    AskedInOption,
     CorpusOption,
     DatasetOption,
     HtmlOption,
@@ -17,6 +18,7 @@ from ragstack.cli.eval_options import (
     SeedOption,
     SplitOption,
     StateDirOption,
+    data_of,
     place_of,
     require_writable,
     write_text,
@@ -52,6 +54,7 @@ def evaluate(
         typer.Option("--compare", metavar="A.yaml B.yaml", help="Evaluate two configs and test their difference."),
     ] = None,
     split: SplitOption = None,
+    asked_in: AskedInOption = None,
     corpus: CorpusOption = None,
     no_index: NoIndexOption = False,
     no_answer: Annotated[bool, typer.Option("--no-answer", help="Make no answers; measure retrieval only.")] = False,
@@ -69,14 +72,13 @@ def evaluate(
     require_writable(html, json_file)
     from ragstack.cli.interrupt import stopping_on_signals
     from ragstack.evaluation.comparison import compare as compare_reports
-    from ragstack.evaluation.datasets import read_dataset
     from ragstack.evaluation.evaluate import EvaluationRequest, evaluate
     from ragstack.evaluation.measures import require_library
     from ragstack.indexer.interruption import Interruption
 
     require_library()
     to_stdout = json_file == "-"
-    data = read_dataset(dataset, split).sample(limit, seed)
+    data = data_of(dataset, split, asked_in, limit, seed)
     request = EvaluationRequest(place, with_answer=not no_answer)
     interruption = Interruption()
     with stopping_on_signals(interruption, as_json=to_stdout), EvalProgress(quiet=to_stdout) as progress:

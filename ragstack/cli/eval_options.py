@@ -11,6 +11,7 @@ import typer
 from ragstack.errors import InputError
 
 if TYPE_CHECKING:
+    from ragstack.evaluation.dataset import Dataset
     from ragstack.evaluation.target import Place
 
 DatasetOption: TypeAlias = Annotated[
@@ -25,6 +26,15 @@ DatasetOption: TypeAlias = Annotated[
 SplitOption: TypeAlias = Annotated[
     str | None,
     typer.Option("--split", metavar="NAME", help="Which qrels of a BEIR folder; without it: test.", show_default=False),
+]
+AskedInOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--asked-in",
+        metavar="FILE",
+        help="Take the questions' wording, by id, from another data set: the same in another language.",
+        show_default=False,
+    ),
 ]
 CorpusOption: TypeAlias = Annotated[
     list[Path] | None,
@@ -75,6 +85,16 @@ def place_of(corpus: list[Path] | None, state_dir: Path | None, *, no_index: boo
         if not os.path.lexists(path):
             raise InputError(f"--corpus {path}: there is no such file or folder.", hint="Check the path.")
     return Place(state_dir or DEFAULT_STATE_DIR, tuple(corpus or ()))
+
+
+def data_of(dataset: Path, split: str | None, other_wording: Path | None, limit: int | None, seed: int) -> Dataset:
+    """The data set that the options name. Raises InputError."""
+    from ragstack.evaluation.datasets import asked_in, read_dataset
+
+    data = read_dataset(dataset, split)
+    if other_wording is not None:
+        data = asked_in(data, other_wording)
+    return data.sample(limit, seed)
 
 
 def require_writable(*files: Path | str | None) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ragstack.cli.eval_options import (
+    AskedInOption,
     CorpusOption,
     DatasetOption,
     JsonFileOption,
@@ -17,6 +18,7 @@ from ragstack.cli.eval_options import (
     SeedOption,
     SplitOption,
     StateDirOption,
+    data_of,
     place_of,
     require_writable,
     write_text,
@@ -52,6 +54,7 @@ def tune(
     ] = Path("tuned.yaml"),
     config: ConfigOption = None,
     split: SplitOption = None,
+    asked_in: AskedInOption = None,
     corpus: CorpusOption = None,
     measure: Annotated[Measure, typer.Option("--measure", help="What is to become better.")] = "nDCG@10",
     chunk_size: Annotated[
@@ -81,7 +84,6 @@ def tune(
         raise InputError(f"{output} exists already.", hint="Give --force to overwrite it, or another file with -o.")
     require_writable(output, json_file)
     from ragstack.cli.interrupt import stopping_on_signals
-    from ragstack.evaluation.datasets import read_dataset
     from ragstack.evaluation.measures import require_library
     from ragstack.evaluation.target import Place
     from ragstack.evaluation.tuning.search import TuneRequest
@@ -90,7 +92,7 @@ def tune(
 
     require_library()
     to_stdout = json_file == "-"
-    data = read_dataset(dataset, split).sample(limit, seed)
+    data = data_of(dataset, split, asked_in, limit, seed)
     request = TuneRequest(place or Place(), measure, chunk_size, folds, seed, budget * 60)
     interruption = Interruption()
     with (

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ragstack.errors import InputError
 from ragstack.evaluation.beir import read_beir
-from ragstack.evaluation.dataset import Dataset
+from ragstack.evaluation.dataset import Complaints, Dataset, told
 from ragstack.evaluation.questions import read_questions
 from ragstack.evaluation.squad import read_squad
 
@@ -29,3 +30,23 @@ def read_dataset(path: Path, split: str | None = None) -> Dataset:
     if path.suffix.lower() == ".json":
         return read_squad(path)
     raise InputError(f"{path}: not a data set that ragstack reads.", hint=_HINT)
+
+
+def asked_in(dataset: Dataset, path: Path) -> Dataset:
+    """The data set with the wording that its questions, by id, have in another file: XQuAD in German asked in English.
+
+    Questions that the other file lacks are left out and told. Raises InputError when it has none of them.
+    """
+    wording = {question.question_id: question.text for question in read_dataset(path).questions}
+    missing = Complaints(f"questions are not in {path} and are left out")
+    kept = []
+    for question in dataset.questions:
+        if question.question_id in wording:
+            kept.append(replace(question, text=wording[question.question_id]))
+        else:
+            missing.add(question.question_id)
+    if not kept:
+        raise InputError(
+            f"{path} has none of the questions of {dataset.path}.", hint="Their ids must be the same in both files."
+        )
+    return replace(dataset, questions=tuple(kept), warnings=(*dataset.warnings, *told(missing)))

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ragstack.assembly import build_chunker, build_embedder
 from ragstack.config.loader import LoadedConfig
-from ragstack.config.models import RootConfig, SourcesConfig
+from ragstack.config.models import PipelineConfig, RootConfig, SourcesConfig
 from ragstack.config.stores.qdrant_edge import QdrantEdgeStoreConfig
 from ragstack.errors import InputError
 from ragstack.evaluation import corpus_files
 from ragstack.evaluation.dataset import Dataset, Question
 from ragstack.evaluation.gold_quotes import located
+from ragstack.indexer.fingerprint import pipeline_fingerprint
 from ragstack.indexer.interruption import Interruption
 from ragstack.indexer.report import IndexProgress, IndexReport
 from ragstack.ledger.listing import list_sources
@@ -79,14 +81,15 @@ def indexed_target(
 ) -> Iterator[Target]:
     """A target over the data set's documents (or ``place.corpus``, or the config's paths), indexed by the config.
 
-    The index lies below ``place.state_dir``, in a folder named by the documents and by the blocks of the config that
-    decide what is stored, so that it is there already the next time. It is kept in the embedded store, whatever the
-    config's is: a server's collections may be somebody's. Raises what indexing raises, and InputError when there is
+    The index lies below ``place.state_dir``, in a folder named by the documents and the pipeline fingerprint, so that
+    it is there already the next time. It is kept in the embedded store, whatever the config's is: a server's
+    collections may be somebody's. Raises what indexing raises, and InputError when there is
     nothing to index or no question's document is in the index.
     """
+    _keep_out_of_version_control(place.state_dir)
     roots, name = _roots(loaded, dataset, place)
-    config, notes = _evaluation_config(loaded, dataset, place.state_dir / "indexes" / f"{name}-{_index_key(loaded)}")
-    state_dir = Path(config.config.indexer.state_dir)
+    state_dir = place.state_dir / "indexes" / f"{name}-{_fingerprint(loaded.config)[:16]}"
+    config, notes = _evaluation_config(loaded, dataset, state_dir)
     pipeline = Pipeline(config)
     try:
         report = pipeline.index(*roots, prune=True, progress=progress, interruption=interruption)
@@ -137,6 +140,17 @@ def existing_target(loaded: LoadedConfig, dataset: Dataset) -> Iterator[Target]:
         pipeline.close()
 
 
+def _keep_out_of_version_control(state_dir: Path) -> None:
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        (state_dir / ".gitignore").write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{state_dir}: indexes for evaluation cannot be kept here: {error.strerror or error}.",
+            hint="Name another folder with --state-dir.",
+        ) from error
+
+
 def _roots(loaded: LoadedConfig, dataset: Dataset, place: Place) -> tuple[list[RootConfig | str], str]:
     """What is indexed, and a name for it."""
     if dataset.corpus is not None:
@@ -157,13 +171,10 @@ def _roots(loaded: LoadedConfig, dataset: Dataset, place: Place) -> tuple[list[R
     return roots, sha256_hex(canonical_json(resolved).encode())[:16]
 
 
-def _index_key(loaded: LoadedConfig) -> str:
-    """A name for what the config says of an index. The index itself knows more exactly, and builds anew if need be."""
-    config = loaded.config
-    blocks: dict[str, Any] = {
-        name: getattr(config, name).model_dump(mode="json") for name in ("chunker", "embedder")
-    } | {"fields": {name: declared.type for name, declared in config.fields.items()}, "reranker": config.reranker.type}
-    return sha256_hex(canonical_json(blocks).encode())[:16]
+def _fingerprint(config: PipelineConfig) -> str:
+    """The pipeline fingerprint: what an index made by this config would be stored under."""
+    with closing(build_embedder(config.embedder)) as embedder:
+        return pipeline_fingerprint(config, build_chunker(config.chunker), embedder.info)[0]
 
 
 def _evaluation_config(loaded: LoadedConfig, dataset: Dataset, state_dir: Path) -> tuple[LoadedConfig, list[str]]:

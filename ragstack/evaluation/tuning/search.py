@@ -89,8 +89,8 @@ def tune(
     """Search, choose and confirm. The same arguments and data give the same choice, while the budget does not cut it.
 
     Raises MissingExtraError without ir-measures, InputError for too few questions or a measure that they lack, what
-    indexing and queries raise, and InterruptedRunError when ``interruption`` was asked before anything was found; later,
-    what was found is returned.
+    indexing and queries raise, and InterruptedRunError when ``interruption`` was asked before anything was found;
+    later, what was found is returned.
     """
     require_library()
     return _Search(loaded, dataset, request, progress, interruption).run()

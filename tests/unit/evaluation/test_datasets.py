@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ragstack.errors import InputError
 from ragstack.evaluation.corpus_files import document_ids, relative_path, source_id, write_corpus
 from ragstack.evaluation.dataset import Corpus, DocumentSpan, byte_offsets
-from ragstack.evaluation.datasets import read_dataset
+from ragstack.evaluation.datasets import asked_in, read_dataset
 
 CORPUS = [
     {"_id": "d1", "title": "Pumps", "text": "The pump is primed with oil."},
@@ -250,6 +250,19 @@ def test_a_sample_is_the_same_for_the_same_seed_and_keeps_the_order(tmp_path: Pa
     assert texts == sorted(texts) == [int(q.text) for q in dataset.sample(10, 7).questions]
     assert texts != [int(q.text) for q in dataset.sample(10, 8).questions]
     assert dataset.sample(90, 7) is dataset
+
+
+def test_the_same_questions_in_another_language(tmp_path: Path) -> None:
+    german = squad(
+        tmp_path, [{"context": "Die Pumpe.", "qas": [{**qa(i, 4, "Pumpe"), "question": f"Was {i}?"} for i in (1, 2)]}]
+    )
+    write_lines(tmp_path / "english.jsonl", [{"id": "q1", "question": "What 1?", "relevant": []}])
+    asked = asked_in(read_dataset(german), tmp_path / "english.jsonl")
+    assert [(q.question_id, q.text, len(q.pieces)) for q in asked.questions] == [("q1", "What 1?", 1)]
+    assert asked.warnings == (f"1 questions are not in {tmp_path / 'english.jsonl'} and are left out: q2",)
+    write_lines(tmp_path / "other.jsonl", [{"question": "?", "relevant": []}])
+    with pytest.raises(InputError, match="has none of the questions"):
+        asked_in(read_dataset(german), tmp_path / "other.jsonl")
 
 
 ODD_IDS = [
