@@ -19,7 +19,7 @@ class EvalProgress:
         self._quiet = quiet
         self._index: ProgressDisplay = QuietProgress()
         self._showing = ExitStack()
-        self._last = time.monotonic()
+        self._last = 0.0
         self._is_line_open = False
 
     def __enter__(self) -> EvalProgress:
@@ -57,6 +57,8 @@ class EvalProgress:
         self._showing.close()
         now = time.monotonic()
         interval = 0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
+        if done == 1:
+            self._last = now
         if self._quiet or (done < total and now - self._last < interval):
             return
         self._last = now

@@ -69,7 +69,8 @@ def tune(
     ] = None,
     folds: Annotated[int, typer.Option("--folds", min=2, max=20, help="Parts of the cross-validation.")] = 5,
     budget: Annotated[
-        float, typer.Option("--budget", min=0, metavar="MINUTES", help="Begin no index that would end later.")
+        float,
+        typer.Option("--budget", min=0, metavar="MINUTES", help="Begin nothing that would end later."),
     ] = 30.0,
     limit: LimitOption = None,
     seed: SeedOption = 0,

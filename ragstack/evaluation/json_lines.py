@@ -50,8 +50,12 @@ def read_objects(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def text_of(value: dict[str, Any], key: str, where: str, default: str | None = None) -> str:
-    """The string under ``key``. Raises InputError where it is missing (without a default) or something else."""
-    found = value.get(key, default)
+    """The string under ``key``; null is as good as nothing. Raises InputError where it is missing (without a default)
+    or something else.
+    """
+    found = value.get(key)
+    if found is None:
+        found = default
     if not isinstance(found, str):
         got = "nothing" if found is None else f"{type(found).__name__} {found!r:.60}"
         raise InputError(f"{where}: {key}: expected a string, got {got}.", hint="Correct this line of the data set.")

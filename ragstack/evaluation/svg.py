@@ -122,6 +122,10 @@ def waterfall(title: str, values: Sequence[float]) -> str:
     """One thin bar a question, the largest gain first: how many gain, how many lose, by how much."""
     height, left, top = 200, 48, 10
     ordered = sorted(values, reverse=True)
+    better, worse = sum(v > 0 for v in ordered), sum(v < 0 for v in ordered)
+    said = f"{better} questions better, {worse} worse, {len(ordered) - better - worse} equal"
+    if len(ordered) > WIDTH:  # a bar would be thinner than a pixel
+        ordered = [ordered[i * len(ordered) // WIDTH] for i in range(WIDTH)]
     reach = max((abs(value) for value in ordered), default=0.0) or 1.0
     tall = (height - 2 * top) / 2
     middle = top + tall
@@ -138,8 +142,6 @@ def waterfall(title: str, values: Sequence[float]) -> str:
             kind = "gain" if value > 0 else "loss"
             size = f'width="{max(wide - 0.2, 0.4):.2f}" height="{tip:.1f}"'
             parts.append(f'<rect class="{kind}" x="{left + i * wide:.2f}" y="{y:.1f}" {size}/>')
-    better, worse = sum(v > 0 for v in ordered), sum(v < 0 for v in ordered)
-    said = f"{better} questions better, {worse} worse, {len(ordered) - better - worse} equal"
     return _svg(title, said, height, parts)
 
 

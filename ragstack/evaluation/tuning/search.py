@@ -30,7 +30,7 @@ FEWEST_QUESTIONS = 10
 
 @dataclass(frozen=True)
 class TuneRequest:
-    """How to tune. No index is begun that would end after ``budget_s``, as far as the last one tells."""
+    """How to tune. After ``budget_s`` nothing is begun, nor an index that would, as the last one took, end later."""
 
     place: Place = field(default_factory=Place)
     measure: str = "nDCG@10"
@@ -173,6 +173,9 @@ class _Search:
         replay = Replay(recorded, config.config, self._request.measure)
         for settings in settings_for(self._loaded.config, size):
             stop_if_asked(self._interruption, len(recorded), len(recorded))
+            if self._scores and time.monotonic() - self._started > self._request.budget_s:
+                self._notes.append(f"the time was up before every setting for chunks of {size} tokens was tried")
+                break
             self._scores.append(replay.score(settings))
             self._trials.append(settings)
 
