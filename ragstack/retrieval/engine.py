@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -23,6 +22,7 @@ from ragstack.filters import Filter, all_of
 from ragstack.generation.base import AnswerEnd, AnswerSentence, ContextPassage, Question, Turn, WeightedTokens
 from ragstack.ledger.schema import ARCHIVE_FILE, collection_name
 from ragstack.ledger.snapshot import Snapshot, SnapshotReader
+from ragstack.reranking.base import RerankScore
 from ragstack.reranking.cascade import stage_errors
 from ragstack.retrieval.answering import AnswerWriter
 from ragstack.retrieval.candidates import Retriever
@@ -30,6 +30,7 @@ from ragstack.retrieval.chain_builder import Found, OpenPassage, build_chain
 from ragstack.retrieval.context import ContextBuilder, context_passage
 from ragstack.retrieval.events import Answered, PassagesFound, QueryEvent, SentenceWritten
 from ragstack.retrieval.generation_parts import GenerationParts
+from ragstack.retrieval.stage_clock import StageClock
 from ragstack.retrieval.turns import Turns
 from ragstack.types import Float32Array
 
@@ -39,7 +40,8 @@ class QueryRequest:
     """One query. ``filter`` is put beside the config's own; None for the others means the config's value.
 
     ``history`` are the turns before it, oldest first; the generator words the question so that it stands alone.
-    ``cancellation`` ends the query early with InterruptedRunError.
+    ``cancellation`` ends the query early with InterruptedRunError. ``on_ranked`` is given every reranked candidate,
+    best first, also those that no passage is made of.
     """
 
     text: str
@@ -48,6 +50,7 @@ class QueryRequest:
     with_answer: bool = True
     history: Sequence[Turn] = ()
     cancellation: Cancellation = field(default_factory=Cancellation)
+    on_ranked: Callable[[Sequence[RerankScore]], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ class QueryEngine:
             raise InputError(f"top_n must be between 1 and rerank_k ({retrieval.rerank_k}); got {top_n}.")
         if not isinstance(request.text, str) or not request.text.strip():
             raise InputError("the query is empty.", hint="Ask a question: ragstack query 'How do I ...?'")
-        clock = _Clock()
+        clock = StageClock()
         search_text = request.text
         if request.history:
             with clock.stage("condense"):
@@ -206,7 +209,7 @@ class QueryEngine:
         top_n: int,
         hold: Callable[[Snapshot], None],
         in_use: _InUse,
-        clock: _Clock,
+        clock: StageClock,
     ) -> tuple[Chain, _Context]:
         """The chain without an answer, and what an answer is to be made of."""
         retrieval = self._given.retrieval
@@ -225,6 +228,8 @@ class QueryEngine:
             candidates = retriever.with_scores(legs, considered, snapshot)
             with self._turns.waiting():
                 ranked = parts.reranker.rerank(replace(query, cancellation=request.cancellation), candidates)
+        if request.on_ranked is not None:
+            request.on_ranked(ranked)
         min_relevance = retrieval.min_relevance
         if min_relevance is None:
             min_relevance = parts.reranker.min_relevance
@@ -307,22 +312,3 @@ class QueryEngine:
 
 
 _InUse = Callable[[GenerationParts], GenerationParts]
-
-
-class _Clock:
-    """Seconds spent in each stage of one query."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._stages: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self._stages[name] = time.perf_counter() - started
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Each stage, and ``total``."""
-        return {**self._stages, "total": time.perf_counter() - self._started}
