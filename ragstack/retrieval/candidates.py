@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ragstack.adapters.base import Hit, SearchParams, VectorStore
-from ragstack.config.retrieval import RetrievalConfig
+from ragstack.config.retrieval import FusionConfig, RetrievalConfig
 from ragstack.errors import IndexFormatError
 from ragstack.filters import Condition, Filter, all_of
 from ragstack.ledger.schema import collection_name
@@ -62,13 +62,7 @@ class Retriever:
                 snapshot.stale,
                 first.get("sparse"),
             )
-        fusion = self.config.fusion
-        set_weights = {"dense": fusion.dense_weight, "sparse": fusion.sparse_weight}
-        # Fusing one leg keeps its order, whatever its weight.
-        weights = {leg: set_weights[leg] if len(legs) > 1 else 1.0 for leg in legs}
-        if fusion.type == "rrf":
-            return fuse_rrf(legs, k=fusion.k, weights=weights)
-        return fuse_weighted(legs, weights=weights)
+        return fuse_legs(legs, self.config.fusion)
 
     def with_scores(self, query: LegQuery, hits: Sequence[FusedHit], snapshot: Snapshot) -> list[RerankCandidate]:
         """The hits with both legs' scores: what a leg did not return is computed from the stored vectors."""
@@ -83,6 +77,16 @@ class Retriever:
                 scores.setdefault("sparse", sparse_dot(query.sparse, record.sparse))
             candidates.append(RerankCandidate(chunk_of(hit.id, hit.payload), scores.get("dense"), scores.get("sparse")))
         return candidates
+
+
+def fuse_legs(legs: Mapping[str, Sequence[Hit]], fusion: FusionConfig) -> list[FusedHit]:
+    """The hits of the legs, each best first, fused as the config says; best first."""
+    set_weights = {"dense": fusion.dense_weight, "sparse": fusion.sparse_weight}
+    # Fusing one leg keeps its order, whatever its weight.
+    weights = {leg: set_weights[leg] if len(legs) > 1 else 1.0 for leg in legs}
+    if fusion.type == "rrf":
+        return fuse_rrf(legs, k=fusion.k, weights=weights)
+    return fuse_weighted(legs, weights=weights)
 
 
 def _refilled(

@@ -1,0 +1,117 @@
+"""The words of a query, one by one: what each found in a chunk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ragstack.ledger.schema import TERMS
+from ragstack.retrieval.candidates import LegQuery
+from ragstack.retrieval.explanation import QueryWord, WordInChunk
+from ragstack.retrieval.explanation_session import Session
+from ragstack.types import TokenVectors
+
+_WORD = re.compile(r"\w+(?:[-_.'’]\w+)*")
+MAX_WORDS = 64
+"""Words of a query that are told of; a longer query is cut."""
+
+
+@dataclass(frozen=True)
+class _Word:
+    text: str
+    byte_start: int
+    byte_end: int
+    terms: dict[str, int]
+
+
+def query_words(text: str, query: LegQuery, session: Session, chunk_ids: Sequence[str]) -> list[QueryWord]:
+    """Each word of ``text`` with what it found in each of the chunks, which :meth:`Session.records` has.
+
+    Token vectors are made anew, not read from the index, where they may be compressed and pooled: similarities may
+    differ from those of the score in the second decimal.
+    """
+    words = _words(text, session)
+    every_term = {term for word in words for term in word.terms.values()}
+    counts = dict.fromkeys(every_term, 0)
+    if session.access_filter is None and every_term:
+        ids = sorted(every_term)
+        counts = dict(zip(ids, map(int, session.frequencies(TERMS, ids)), strict=True))
+    tokens = _tokens(text, session, "query")
+    weights = dict(zip(query.sparse.indices.tolist(), query.sparse.values.tolist(), strict=True))
+    found: list[dict[str, WordInChunk]] = [{} for _ in words]
+    for chunk_id in chunk_ids:
+        chunk = session.chunk(chunk_id)
+        stored = session.records([chunk_id])[chunk_id].sparse
+        values = dict(zip(stored.indices.tolist(), stored.values.tolist(), strict=True))
+        passage = _tokens(chunk.embedded_text, session, "passage")
+        data = chunk.embedded_text.encode("utf-8")
+        told: set[int] = set()
+        for word, cells in zip(words, found, strict=True):
+            # A term that the query repeats counts once, with the weight of all its mentions.
+            new = set(word.terms.values()) - told
+            told |= new
+            sparse = sum(weights.get(term, 0.0) * values.get(term, 0.0) for term in new)
+            similarity, nearest = _nearest(word, tokens, passage, data)
+            cells[chunk_id] = WordInChunk(sparse=sparse, similarity=similarity, nearest=nearest)
+    return [
+        QueryWord(
+            text=word.text,
+            byte_start=word.byte_start,
+            byte_end=word.byte_end,
+            terms=tuple(word.terms),
+            chunk_count=max(counts[term] for term in word.terms.values())
+            if word.terms and session.access_filter is None
+            else None,
+            chunks=cells,
+        )
+        for word, cells in zip(words, found, strict=True)
+    ]
+
+
+def _words(text: str, session: Session) -> list[_Word]:
+    words = []
+    position = byte = 0
+    for match in _WORD.finditer(text):
+        byte += len(text[position : match.start()].encode("utf-8"))
+        end = byte + len(match.group().encode("utf-8"))
+        terms = dict(session.parts.bm25.terms(match.group()))
+        words.append(_Word(match.group(), byte, end, terms))
+        position, byte = match.end(), end
+    return words[:MAX_WORDS]
+
+
+def _tokens(text: str, session: Session, input_type: str) -> TokenVectors:
+    """Token vectors in the space in which the reranker compares them."""
+    made = session.parts.embedder.embed([text], "query" if input_type == "query" else "passage", ("tokens",))
+    if not made.tokens:
+        raise ValueError("the embedder did not return what it was asked for")
+    tokens, kept = made.tokens[0], session.parts.token_vectors
+    vectors = tokens.vectors if kept is None else kept.project(tokens.vectors)
+    return TokenVectors(vectors, tokens.token_ids, tokens.byte_spans)
+
+
+def _nearest(word: _Word, query: TokenVectors, passage: TokenVectors, data: bytes) -> tuple[float | None, str | None]:
+    """The best cosine of the word's tokens in the passage, and the word there that the nearest token belongs to."""
+    starts = query.byte_spans[:, 0]
+    own = np.flatnonzero((starts >= word.byte_start) & (starts < word.byte_end))
+    if not len(own) or not len(passage):
+        return None, None
+    similarities = query.vectors[own] @ passage.vectors.T
+    best = int(np.argmax(similarities.max(axis=0)))
+    start, end = (int(offset) for offset in passage.byte_spans[best])
+    return float(similarities.max()), _whole_word(data, start, end)
+
+
+def _whole_word(data: bytes, start: int, end: int) -> str:
+    """The word around a token, which may be a part of it; the token itself where it is no part of a word."""
+    text = data.decode("utf-8")
+    first, last = len(data[:start].decode("utf-8", "ignore")), len(data[:end].decode("utf-8", "ignore"))
+    for match in _WORD.finditer(text):
+        if match.start() <= first < match.end():
+            return match.group()
+        if match.start() > first:
+            break
+    return text[first:last]
