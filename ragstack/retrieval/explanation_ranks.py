@@ -17,6 +17,7 @@ MAX_DEPTH = 10_000
 """Hits of one leg that are looked through."""
 _FIRST_DEPTH = 200
 _GROWTH = 7
+_BEYOND = 3
 MAX_TOP_K, MAX_RERANK_K = 10_000, 1000
 
 
@@ -76,8 +77,10 @@ def deep_legs(
         while True:
             fused = retriever.candidates(query, session.snapshot, filter, depth)
             hits = [Hit(hit.id, rank.score, hit.payload) for hit in fused if (rank := hit.ranks[leg]) is not None]
-            met = wanted & {hit.id for hit in hits}
-            is_met = met == wanted if find_all else bool(met) or not wanted
+            ranks = {hit.id: rank for rank, hit in enumerate(hits, 1) if hit.id in wanted}
+            is_met = ranks.keys() == wanted if find_all else bool(ranks) or not wanted
+            # Beyond the last of them, too: what a larger top_k would bring is told by what comes with it.
+            is_met = is_met and depth >= _BEYOND * max(ranks.values(), default=0)
             if is_met or len(hits) < depth or depth == most:
                 found[leg] = DeepLeg(hits, complete=len(hits) < depth)
                 break
@@ -114,9 +117,8 @@ def settings_that_rerank(
         if not ranks:
             continue
         available = max(len(legs[leg].hits) for leg in names)
-        for top_k in sorted({retrieval.top_k, *(_round_up(rank, available) for rank in ranks)}):
-            if top_k < retrieval.top_k:
-                continue
+        tried = {_round_up(min(rank * step // 2, available), available) for rank in ranks for step in (2, 3, 4, 6)}
+        for top_k in sorted({retrieval.top_k, *(top_k for top_k in tried if top_k > retrieval.top_k)}):
             order = [hit.id for hit in fused_at(legs, retrieval, top_k, mode)]
             if chunk_id not in order:
                 continue
