@@ -21,7 +21,8 @@ MAX_CHUNKS = 2000
 """Chunks of one source that are looked at; a file with more has its first ones explained."""
 _MAX_PLACES = 20
 _TEXT_CANDIDATES = 50
-_SCANNED_CHUNKS = 50_000
+# Chunks whose documents are searched for a text. Queries wait meanwhile, which is for who runs the machine to accept.
+_SCANNED_CHUNKS, _SCANNED_FOR_OTHERS = 50_000, 2_000
 _QUERY_WORDS = 60
 
 
@@ -94,7 +95,8 @@ def locate(expected: Expected, session: Session, files: Files | None) -> Located
             if found is not None:
                 return found
     if expected.text is not None:
-        return _text(expected, expected.text, session, is_certain=not expected.places)
+        most = _SCANNED_FOR_OTHERS if files is None else _SCANNED_CHUNKS
+        return _text(expected, expected.text, session, most, is_certain=not expected.places)
     link = ExpectedLink(given=expected.given, kind="source")
     if files is None:
         advice = "GET /v1/documents lists the documents that there are."
@@ -236,14 +238,14 @@ def _holding(
     return Located(link.model_copy(update={"chunk_count": len(ids)}), tuple(ids), detail)
 
 
-def _text(expected: Expected, text: str, session: Session, *, is_certain: bool) -> Located | Lost:
+def _text(expected: Expected, text: str, session: Session, most: int, *, is_certain: bool) -> Located | Lost:
     """The chunks with a quoted text, looked for where the legs find it, then in every document."""
     found: list[tuple[IndexedSource, OpenDocument, tuple[int, int], str]] = []
     limits: list[str] = []
     near = session.search(" ".join(text.split()[:_QUERY_WORDS]), _TEXT_CANDIDATES)
     looked_at: set[DocumentKey] = set()
     for is_scan in (False, True):
-        payloads: Iterator[Payload] | Sequence[Payload] = near if not is_scan else session.scan(_SCANNED_CHUNKS, limits)
+        payloads: Iterator[Payload] | Sequence[Payload] = near if not is_scan else session.scan(most, limits)
         for payload in payloads:
             key = DocumentKey(payload["source_version"], payload["parser"], payload["record"])
             if key in looked_at or len(found) >= _MAX_PLACES:

@@ -114,7 +114,7 @@ class Session:
         hits = self.store.iterate(self.collection, pinned, batch_size=_BATCH)
         for number, hit in enumerate(hits):
             if number == most:
-                limits.append(f"The text was looked for in the first {most} of {self.snapshot.chunk_count} chunks.")
+                limits.append(f"The text was looked for in the documents of {most:,} chunks; the index has more.")
                 return
             if hit.id not in self.snapshot.stale:
                 yield hit.payload
