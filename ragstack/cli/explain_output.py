@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ragstack.retrieval.explanation import ExplainedChunk, Explanation, LegExplanation, QueryWord
 
 _WIDTH = 80
-_NAME_WIDTH = 27
-_WORD_WIDTH = 16
+_NAME_WIDTH = 24
+_WORD_WIDTH = 14
 _CELL_WIDTH = 17
 _WORD_COLUMNS = 3
 

@@ -117,8 +117,9 @@ class ExplainedChunk(ChainModel):
 class WordInChunk(ChainModel):
     """A word of the query in one chunk.
 
-    ``sparse`` is what it adds to the BM25 score: 0 where none of its terms occurs. ``similarity`` is the cosine of its
-    best token with the chunk's nearest one, which is part of ``nearest``; both are null for a word the model drops.
+    ``sparse`` is what it adds to the BM25 score: 0 where none of its terms occurs. ``nearest`` is the chunk's word with
+    the token nearest to one of its own, stop words aside, and ``similarity`` the cosine of the two; both are null for
+    a word that the model drops.
     """
 
     sparse: float

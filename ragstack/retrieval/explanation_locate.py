@@ -313,8 +313,10 @@ def _range(given: str, place: SourcePlace, data: bytes) -> tuple[int, int]:
         return start, end
     first, last = place.lines or (1, 1)
     starts = line_starts(data)
+    if len(starts) > 1 and starts[-1] == len(data):
+        starts.pop()  # nothing follows the last line end
     if last > len(starts):
-        raise InputError(f"{given}: the source has {len(starts)} lines.", hint="Lines count from 1.")
+        raise InputError(f"{given}: the source ends with line {len(starts)}.", hint="Lines count from 1.")
     end = starts[last] if last < len(starts) else len(data)
     return starts[first - 1], end
 

@@ -36,7 +36,8 @@ def verdict(trace: Trace, chunk: ExplainedChunk, session: Session, words: list[Q
         if lost_as is not None:
             outcome = lost_as
             break
-    return Verdict(outcome, path.summary(outcome), tuple(steps), (*path.advice(outcome), *_word_advice(words, chunk)))
+    advice = () if outcome == "cited" else (*path.advice(outcome), *_word_advice(words, chunk))
+    return Verdict(outcome, path.summary(outcome), tuple(steps), advice)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class _Path:
             shown = next((p.rank for p in passages if chunk.duplicate_of in p.chunk_ids), None)
             told += f"{where}, which is passage {shown}." if shown is not None else f"{where}."
             return _lost("passages", f"{told} Repetitions are left out."), "duplicate"
-        told = f"{len(passages)} passages come before it, and top_n is {self.trace.chain.query.top_n}."
+        told = f"The passages end before it: top_n is {self.trace.chain.query.top_n}."
         if passages:
             told += f" The last of them has the score {passages[-1].score:.3f}."
         return _lost("passages", told), "below_top_n"
@@ -181,7 +182,10 @@ class _Path:
         if outcome == "filtered":
             yield Advice(settings={}, detail=f"Without this filter: {self._without_filter()}")
         elif outcome == "missed_by_search":
-            yield Advice(settings={"store.exact": True}, detail="An exact search finds it: store.exact: true.")
+            if hasattr(self.session.config.store, "exact"):
+                yield Advice(settings={"store.exact": True}, detail="An exact search finds it: store.exact: true.")
+            else:
+                yield Advice(settings={}, detail="A broader search of the store's index would find it.")
         elif outcome in ("not_retrieved", "not_reranked"):
             yield from self._advice_to_rerank()
         elif outcome == "not_relevant":

@@ -17,6 +17,7 @@ from ragstack.types import TokenVectors
 _WORD = re.compile(r"\w+(?:[-_.'’]\w+)*")
 MAX_WORDS = 64
 """Words of a query that are told of; a longer query is cut."""
+_TOKENS_LOOKED_AT = 12
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def query_words(text: str, query: LegQuery, session: Session, chunk_ids: Sequenc
             new = set(word.terms.values()) - told
             told |= new
             sparse = sum(weights.get(term, 0.0) * values.get(term, 0.0) for term in new)
-            similarity, nearest = _nearest(word, tokens, passage, data)
+            similarity, nearest = _nearest(word, tokens, passage, data, session)
             cells[chunk_id] = WordInChunk(sparse=sparse, similarity=similarity, nearest=nearest)
     return [
         QueryWord(
@@ -93,16 +94,20 @@ def _tokens(text: str, session: Session, input_type: str) -> TokenVectors:
     return TokenVectors(vectors, tokens.token_ids, tokens.byte_spans)
 
 
-def _nearest(word: _Word, query: TokenVectors, passage: TokenVectors, data: bytes) -> tuple[float | None, str | None]:
-    """The best cosine of the word's tokens in the passage, and the word there that the nearest token belongs to."""
+def _nearest(
+    word: _Word, query: TokenVectors, passage: TokenVectors, data: bytes, session: Session
+) -> tuple[float | None, str | None]:
+    """The nearest word of the passage that is no stop word (else the nearest token), and its cosine."""
     starts = query.byte_spans[:, 0]
     own = np.flatnonzero((starts >= word.byte_start) & (starts < word.byte_end))
     if not len(own) or not len(passage):
         return None, None
-    similarities = query.vectors[own] @ passage.vectors.T
-    best = int(np.argmax(similarities.max(axis=0)))
-    start, end = (int(offset) for offset in passage.byte_spans[best])
-    return float(similarities.max()), _whole_word(data, start, end)
+    similarities = (query.vectors[own] @ passage.vectors.T).max(axis=0)
+    order = np.argsort(-similarities, kind="stable")[:_TOKENS_LOOKED_AT]
+    named = [(int(i), _whole_word(data, *map(int, passage.byte_spans[i]))) for i in order]
+    # "the" is near to everything; what a reader wants named is the nearest word that says something.
+    best, nearest = next(((i, found) for i, found in named if session.parts.bm25.terms(found)), named[0])
+    return float(similarities[best]), nearest
 
 
 def _whole_word(data: bytes, start: int, end: int) -> str:

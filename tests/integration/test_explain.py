@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 import ragstack
+from ragstack.adapters.base import Hit, HybridHits, SearchParams, VectorStore
+from ragstack.assembly import SharedIndex
 from ragstack.config.models import PipelineConfig
 from ragstack.errors import InputError
 from ragstack.retrieval.engine import QueryEngine, QueryRequest
@@ -367,3 +369,53 @@ def test_a_version_that_could_not_be_read_is_told_of(tmp_path: Path) -> None:
         explanation = pipeline.explain("Is the pump primed?", str(file))
         assert explanation.outcome == "cited"
         assert "The last run could not read it as it is now" in _told(explanation)
+
+
+# -- overlaps, and an approximate search ---------------------------------------------------------
+
+
+def test_a_chunk_that_a_passage_has_swallowed(tmp_path: Path) -> None:
+    root = tmp_path / "corpus"
+    root.mkdir()
+    sentences = [f"Part {number} of the engine is greased with {word}." for number, word in enumerate(_WORDS[:12])]
+    (root / "long.txt").write_text(" ".join(sentences) + "\n")
+    config = {**_config(), "chunker": {"type": "recursive", "max_tokens": 24, "overlap_tokens": 12}}
+    with ragstack.open(config, state_dir=tmp_path / "state") as pipeline:
+        pipeline.index(root)
+        chain = pipeline.query("Which part is greased with oil?").chain
+        (wide,) = [passage for passage in chain.passages if len(passage.chunk_ids) > 1][:1]
+        explanation = pipeline.explain("Which part is greased with oil?", wide.chunk_ids[1])
+        assert explanation.outcome in ("cited", "not_cited")
+        assert f"is part of passage {wide.rank}" in _told(explanation)
+
+
+class _Forgetful:
+    """The real store, whose approximate search never finds one chunk, as that of a graph may."""
+
+    def __init__(self, store: VectorStore, chunk_id: str) -> None:
+        self._store, self._chunk_id = store, chunk_id
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def search_dense(self, *args: Any, params: SearchParams, **options: Any) -> list[Hit]:
+        hits = self._store.search_dense(*args, params=params, **options)
+        return hits if params.exact else [hit for hit in hits if hit.id != self._chunk_id]
+
+    def search_hybrid(self, *args: Any, params: SearchParams, **options: Any) -> HybridHits:
+        hits = self._store.search_hybrid(*args, params=params, **options)
+        kept = [hit for hit in hits.dense if hit.id != self._chunk_id]
+        return HybridHits(hits.dense if params.exact else kept, hits.sparse)
+
+
+def test_a_miss_of_the_approximate_search_is_told_apart(pipeline: ragstack.Pipeline) -> None:
+    text = "zq xk"  # no word of the corpus, so the dense leg is alone
+    nearest = pipeline.query(text).chain.candidates[0].chunk_id
+    other = ragstack.open(pipeline.config, state_dir=pipeline.state_dir)
+    store: Any = _Forgetful(pipeline.shared.store, nearest)
+    other._shared, other._embedder = SharedIndex(store, pipeline.shared.pins), pipeline.embedder
+    with other:
+        explanation = other.explain(text, nearest)
+    assert explanation.outcome == "missed_by_search"
+    assert explanation.chunks[0].legs["dense"].rank == 1
+    assert explanation.advice[0].settings == {"store.exact": True}
