@@ -101,10 +101,6 @@ class Bm25Encoder:
         """The distinct term indices of a text, ``(n,) uint32``, ascending: what document frequencies count."""
         return self._counts(text)[0]
 
-    def terms(self, text: str) -> list[tuple[str, int]]:
-        """The terms of a text with their indices, in order, repeated as often as they occur."""
-        return [(term, term_index(term)) for term in self._analyzer.terms(text)]
-
     def _counts(self, text: str) -> tuple[UInt32Array, NDArray[np.float64]]:
         known = self._ids
         if len(known) >= _CACHE_LIMIT:

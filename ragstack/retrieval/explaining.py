@@ -15,7 +15,8 @@ from ragstack.retrieval.explanation import (
     QueryWord,
     Step,
 )
-from ragstack.retrieval.explanation_locate import Files, Located, Lost, locate
+from ragstack.retrieval.explanation_locate import Files, locate
+from ragstack.retrieval.explanation_located import Located, Lost
 from ragstack.retrieval.explanation_session import Session
 from ragstack.retrieval.explanation_target import Expected
 from ragstack.retrieval.explanation_trace import Trace, trace

@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from ragstack.adapters.base import Payload
 from ragstack.archive.base import DocumentKey
 from ragstack.citations.chain import Place
-from ragstack.citations.places import OpenDocument, line_starts
+from ragstack.citations.places import line_starts
 from ragstack.errors import InputError
 from ragstack.ledger.snapshot import IndexedSource
 from ragstack.ledger.spans import StoredSpan, record_source_id, span_chunk_ids
 from ragstack.retrieval.explanation import ExpectedLink, Outcome
+from ragstack.retrieval.explanation_located import Located, Lost, chunk_count, holding, named
 from ragstack.retrieval.explanation_session import Session
 from ragstack.retrieval.explanation_target import Expected, SourcePlace, find_text
+from ragstack.retrieval.explanation_text import locate_text
 
 MAX_CHUNKS = 2000
 """Chunks of one source that are looked at; a file with more has its first ones explained."""
-_MAX_PLACES = 20
-_TEXT_CANDIDATES = 50
-# Chunks whose documents are searched for a text. Queries wait meanwhile, which is for who runs the machine to accept.
+# Chunks whose documents are searched for a text. Queries wait meanwhile: who runs the machine may accept that.
 _SCANNED_CHUNKS, _SCANNED_FOR_OTHERS = 50_000, 2_000
-_QUERY_WORDS = 60
-
-
-@dataclass(frozen=True)
-class Located:
-    """The chunks that hold the expected passage, in the order of their source. ``detail`` says how they were found."""
-
-    link: ExpectedLink
-    chunk_ids: tuple[str, ...]
-    detail: str
-    limits: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Lost:
-    """There is no chunk with the expected passage. ``advice`` says what to do, or is empty."""
-
-    link: ExpectedLink
-    outcome: Outcome
-    detail: str
-    advice: str = ""
-    limits: tuple[str, ...] = ()
 
 
 class FileFinding(Protocol):
@@ -96,7 +73,7 @@ def locate(expected: Expected, session: Session, files: Files | None) -> Located
                 return found
     if expected.text is not None:
         most = _SCANNED_FOR_OTHERS if files is None else _SCANNED_CHUNKS
-        return _text(expected, expected.text, session, most, is_certain=not expected.places)
+        return locate_text(expected, expected.text, session, most, is_certain=not expected.places)
     link = ExpectedLink(given=expected.given, kind="source")
     if files is None:
         advice = "GET /v1/documents lists the documents that there are."
@@ -121,7 +98,7 @@ def _chunk(expected: Expected, chunk_id: str, session: Session) -> Located | Los
         return Lost(link, "not_indexed", detail, advice)
     place = session.place(payload)
     link = _at(link, payload["source_id"], place).model_copy(update={"chunk_count": 1})
-    return Located(link, (chunk_id,), f"The chunk is {_named(place)}.")
+    return Located(link, (chunk_id,), f"The chunk is {named(place)}.")
 
 
 def _in_source(
@@ -171,7 +148,7 @@ def _whole(link: ExpectedLink, source: IndexedSource, spans: Sequence[StoredSpan
     limits: tuple[str, ...] = ()
     if len(spans) > MAX_CHUNKS:
         limits = (f"{source.source_id} has {len(spans)} chunks; the first {MAX_CHUNKS} were looked at.",)
-    detail = f"{source.source_id} is indexed (version {source.source_version[:12]}), in {_chunks(len(spans))}."
+    detail = f"{source.source_id} is indexed (version {source.source_version[:12]}), in {chunk_count(len(spans))}."
     return Located(link.model_copy(update={"chunk_count": len(ids)}), tuple(ids), detail, limits)
 
 
@@ -212,96 +189,7 @@ def _part(
     if end > start:
         place_link |= {"line_start": document.line_of(start), "line_end": document.line_of(end - 1)}
     link = link.model_copy(update=place_link)
-    return _holding(link, source, spans, document, detail, session)
-
-
-def _holding(
-    link: ExpectedLink,
-    source: IndexedSource,
-    spans: Sequence[StoredSpan],
-    document: OpenDocument,
-    detail: str,
-    session: Session,
-) -> Located | Lost:
-    """The chunks that share a byte with the range of ``link``."""
-    start, end = link.byte_start or 0, link.byte_end or 0
-    held = [span for span in spans if span.record == link.record and span.byte_start < end and start < span.byte_end]
-    if not held:
-        reason = "what is there is blank" if end <= start else "it is a separator or front matter, which no chunk holds"
-        nearest = min(spans, key=lambda span: max(span.byte_start - start, start - span.byte_end))
-        lines = f"{document.line_of(nearest.byte_start)}-{document.line_of(nearest.byte_end - 1)}"
-        advice = f"The nearest chunk is in lines {lines}: ask for {source.source_id}:{lines}"
-        return Lost(link, "no_chunk", f"{detail} No chunk holds the place: {reason}.", advice)
-    ids = span_chunk_ids(source.source_id, source.source_version, held, session.fingerprint)
-    first, last = document.line_of(held[0].byte_start), document.line_of(held[-1].byte_end - 1)
-    detail += f" {_chunks(len(held)).capitalize()} (lines {first}-{last}) {'hold' if len(held) > 1 else 'holds'} it."
-    return Located(link.model_copy(update={"chunk_count": len(ids)}), tuple(ids), detail)
-
-
-def _text(expected: Expected, text: str, session: Session, most: int, *, is_certain: bool) -> Located | Lost:
-    """The chunks with a quoted text, looked for where the legs find it, then in every document."""
-    found: list[tuple[IndexedSource, OpenDocument, tuple[int, int], str]] = []
-    limits: list[str] = []
-    near = session.search(" ".join(text.split()[:_QUERY_WORDS]), _TEXT_CANDIDATES)
-    looked_at: set[DocumentKey] = set()
-    for is_scan in (False, True):
-        payloads: Iterator[Payload] | Sequence[Payload] = near if not is_scan else session.scan(most, limits)
-        for payload in payloads:
-            key = DocumentKey(payload["source_version"], payload["parser"], payload["record"])
-            if key in looked_at or len(found) >= _MAX_PLACES:
-                continue
-            looked_at.add(key)
-            document = session.document(key)
-            container = payload["source_id"].removesuffix(f"#{key.record}") if key.record else payload["source_id"]
-            for place in find_text(document.document.canonical_bytes.decode("utf-8"), text):
-                source = session.source(container)
-                if source is not None:
-                    found.append((source, document, place, key.record))
-        if found:
-            break
-    link = ExpectedLink(given=expected.given, kind="text")
-    if not found:
-        as_file = "" if is_certain else "It names no source, and as a text it "
-        begin = as_file or "The text "
-        nearest = f" The nearest passage is {_named(session.place(near[0]))}." if near else ""
-        detail = f"{begin}occurs in none of {_documents(len(looked_at))} word for word.{nearest}"
-        advice = "Copy fewer words, from one paragraph, or name the file that should hold it."
-        return Lost(link, "text_not_found", detail, advice, tuple(limits))
-    located = [_text_place(link, *place, session) for place in found[:_MAX_PLACES]]
-    chunks = [chunk for place in located if isinstance(place, Located) for chunk in place.chunk_ids]
-    if not chunks:
-        return located[0]
-    first = next(place for place in located if isinstance(place, Located))
-    ids = tuple(dict.fromkeys(chunks))
-    link = first.link.model_copy(update={"chunk_count": len(ids)})
-    more = f" It occurs in {len(found)} places." if len(found) > 1 else ""
-    if len(found) >= _MAX_PLACES:
-        limits.append(f"The text occurs in {_MAX_PLACES} places or more; these were looked at.")
-    return replace(first, link=link, chunk_ids=ids, detail=f"{first.detail}{more}", limits=tuple(limits))
-
-
-def _text_place(
-    link: ExpectedLink,
-    source: IndexedSource,
-    document: OpenDocument,
-    place: tuple[int, int],
-    record: str,
-    session: Session,
-) -> Located | Lost:
-    start, end = place
-    found = link.model_copy(
-        update={
-            "source_id": record_source_id(source.source_id, record),
-            "source_version": source.source_version,
-            "record": record,
-            "byte_start": start,
-            "byte_end": end,
-            "line_start": document.line_of(start),
-            "line_end": document.line_of(end - 1),
-        }
-    )
-    detail = f"The text is in {found.source_id}, line {found.line_start}."
-    return _holding(found, source, source.spans, document, detail, session)
+    return holding(link, source, spans, document, detail, session)
 
 
 def _range(given: str, place: SourcePlace, data: bytes) -> tuple[int, int]:
@@ -347,20 +235,3 @@ def _at(link: ExpectedLink, source_id: str, place: Place) -> ExpectedLink:
             "line_end": place.line_end,
         }
     )
-
-
-def _named(place: Place) -> str:
-    lines = (
-        f"line {place.line_start}"
-        if place.line_start == place.line_end
-        else (f"lines {place.line_start}-{place.line_end}")
-    )
-    return f"in {place.source_id}, {lines}"
-
-
-def _chunks(count: int) -> str:
-    return "one chunk" if count == 1 else f"{count} chunks"
-
-
-def _documents(count: int) -> str:
-    return "one document" if count == 1 else f"the {count} documents"

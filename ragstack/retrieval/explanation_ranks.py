@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ragstack.adapters.base import Hit
 from ragstack.config.retrieval import RetrievalConfig
 from ragstack.filters import Filter
-from ragstack.retrieval.candidates import LegQuery, fuse_legs, sparse_dot
+from ragstack.retrieval.candidates import LegQuery, fuse_legs
 from ragstack.retrieval.explanation_session import Session
 from ragstack.retrieval.fusion import FusedHit
 
@@ -44,7 +44,7 @@ class LegScores:
 def leg_scores(query: LegQuery, session: Session, chunk_ids: Sequence[str]) -> dict[str, LegScores]:
     """Computed from the stored vectors."""
     return {
-        chunk_id: LegScores(float(record.dense @ query.dense), sparse_dot(query.sparse, record.sparse))
+        chunk_id: LegScores(float(record.dense @ query.dense), sum(session.term_points(query, chunk_id).values()))
         for chunk_id, record in session.records(chunk_ids).items()
     }
 

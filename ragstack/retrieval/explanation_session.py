@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from ragstack.adapters.base import Payload, Record, SearchParams, VectorStore
@@ -15,6 +16,8 @@ from ragstack.citations.chain import Place
 from ragstack.citations.places import DocumentReader, OpenDocument
 from ragstack.config.models import PipelineConfig
 from ragstack.embedding.base import Embedder
+from ragstack.embedding.bm25 import term_index
+from ragstack.embedding.terms import TermAnalyzer
 from ragstack.filters import Condition, Filter, all_of, bind_filter
 from ragstack.ledger.schema import ARCHIVE_FILE, collection_name
 from ragstack.ledger.snapshot import IndexedSource, Snapshot, SnapshotReader
@@ -43,6 +46,10 @@ class Session:
     parts: GenerationParts
     access_filter: Filter | None
     _records: dict[str, Record] = field(default_factory=dict)
+
+    @cached_property
+    def _analyzer(self) -> TermAnalyzer:
+        return TermAnalyzer(self.parts.bm25.language)
 
     @property
     def fingerprint(self) -> str:
@@ -87,6 +94,17 @@ class Session:
     def encode(self, text: str) -> tuple[RerankQuery, LegQuery]:
         """A query as reranker and legs see it. Raises InputError for one longer than the model reads."""
         return self.parts.encode_query(text, self.snapshot.chunk_count, self.frequencies)
+
+    def term_points(self, query: LegQuery, chunk_id: str) -> dict[int, float]:
+        """What each term of the query, by its index, adds to the BM25 score of a chunk that :meth:`records` has."""
+        stored = self._records[chunk_id].sparse
+        values = dict(zip(stored.indices.tolist(), stored.values.tolist(), strict=True))
+        asked = zip(query.sparse.indices.tolist(), query.sparse.values.tolist(), strict=True)
+        return {term: weight * values[term] for term, weight in asked if term in values}
+
+    def terms(self, text: str) -> dict[str, int]:
+        """The terms that the sparse leg searches for, with their indices; none for stop words."""
+        return {term: term_index(term) for term in self._analyzer.terms(text)}
 
     def frequencies(self, kind: int, ids: Sequence[int]) -> Float32Array:
         """In how many chunks of the whole index terms or tokens occur."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ragstack.citations.chain import Chain, PassageLink
+from ragstack.citations.chain import Chain, PassageLink, Place
 from ragstack.filters import Filter, all_of, bind_filter, filter_to_json
 from ragstack.reranking.base import RerankQuery, RerankScore
 from ragstack.retrieval.candidates import LegQuery
@@ -14,6 +14,7 @@ from ragstack.retrieval.explanation_ranks import DeepLeg, LegScores, deep_legs, 
 from ragstack.retrieval.explanation_session import Session
 from ragstack.retrieval.filter_check import failing_conditions
 from ragstack.retrieval.fusion import FusedHit
+from ragstack.types import Chunk
 
 MAX_EXPECTED = 10
 """Expected chunks that are told of one by one; of more, those that came furthest."""
@@ -70,7 +71,7 @@ def trace(
     followed = passing or list(checks)
     scores = leg_scores(leg_query, session, followed)
     legs = deep_legs(leg_query, session, rank_filter, scores, find_all=len(followed) <= _FIND_ALL, limits=limits)
-    places = _Places(chain, hits, ranked, legs)
+    places = _Places(chain, hits, ranked, legs, {i: session.chunk(i) for i in followed})
     expected = sorted(followed, key=lambda i: (*places.furthest(i), -scores[i].dense, i))[:MAX_EXPECTED]
     if len(followed) > len(expected):
         limits.append(f"Of {len(followed)} expected chunks the {len(expected)} that came furthest are shown.")
@@ -94,9 +95,15 @@ class _Places:
     hits: Sequence[FusedHit]
     ranked: Sequence[RerankScore]
     legs: Mapping[str, DeepLeg]
+    chunks: Mapping[str, Chunk]
 
     def passage(self, chunk_id: str) -> PassageLink | None:
-        return next((p for p in self.chain.passages if chunk_id in p.chunk_ids), None)
+        """The passage that the chunk was ranked into, else one that was widened over it."""
+        passages = self.chain.passages
+        return next((p for p in passages if chunk_id in p.chunk_ids), self._over(self.chunks.get(chunk_id)))
+
+    def _over(self, chunk: Chunk | None) -> PassageLink | None:
+        return next((p for p in self.chain.passages if chunk is not None and _covers(p.place, chunk)), None)
 
     def fused(self, chunk_id: str) -> int | None:
         return next((rank for rank, hit in enumerate(self.hits, 1) if hit.id == chunk_id), None)
@@ -175,6 +182,14 @@ class _Facts:
         ahead = [score.chunk_id for score in self.ranked[: rank - 1]]
         payloads = self.session.payloads(ahead)
         return next((i for i in ahead if i in payloads and payloads[i]["text"].split() == words), None)
+
+
+def _covers(place: Place, chunk: Chunk) -> bool:
+    return (
+        (place.source_id, place.source_version) == (chunk.source_id, chunk.source_version)
+        and place.byte_start <= chunk.byte_start
+        and chunk.byte_end <= place.byte_end
+    )
 
 
 def _rerank(query: RerankQuery, leg_query: LegQuery, hits: Sequence[FusedHit], session: Session) -> list[RerankScore]:

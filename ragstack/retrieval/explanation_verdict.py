@@ -36,6 +36,11 @@ def verdict(trace: Trace, chunk: ExplainedChunk, session: Session, words: list[Q
         if lost_as is not None:
             outcome = lost_as
             break
+    if outcome not in ("cited", "not_cited") and chunk.passage_rank is not None:
+        # Lost as a hit, and shown all the same: a better one's passage was widened over it.
+        step, lost_as = path.answer()
+        steps += [_step("passages", f"It is shown for context, as part of passage {chunk.passage_rank}."), step]
+        outcome = lost_as or "cited"
     advice = () if outcome == "cited" else (*path.advice(outcome), *_word_advice(words, chunk))
     return Verdict(outcome, path.summary(outcome), tuple(steps), advice)
 
@@ -54,7 +59,7 @@ class _Path:
         yield self._rerank()
         yield self._relevance()
         yield self._passages()
-        yield self._answer()
+        yield self.answer()
 
     def _filter(self) -> tuple[Step, Outcome | None]:
         checks = self.chunk.filtered_by
@@ -137,7 +142,8 @@ class _Path:
             told += f" The last of them has the score {passages[-1].score:.3f}."
         return _lost("passages", told), "below_top_n"
 
-    def _answer(self) -> tuple[Step, Outcome | None]:
+    def answer(self) -> tuple[Step, Outcome | None]:
+        """Whether the answer cites it, and why not."""
         chunk, answer, least = self.chunk, self.trace.chain.answer, self.trace.chain.query.min_relevance
         passage = self.trace.chain.passages[(chunk.passage_rank or 1) - 1]
         if chunk.sentences:
@@ -163,9 +169,9 @@ class _Path:
         """One sentence, with the figure that decided."""
         chunk, chain = self.chunk, self.trace.chain
         if outcome == "cited":
-            return f"It is passage {chunk.passage_rank}, and the answer cites it."
+            return f"It is in passage {chunk.passage_rank}, and the answer cites it."
         if outcome == "not_cited":
-            return f"It is passage {chunk.passage_rank}, but the answer does not cite it."
+            return f"It is in passage {chunk.passage_rank}, but the answer does not cite it."
         return {
             "filtered": "It is indexed, but a filter keeps it out.",
             "not_retrieved": f"No leg has it among its first {chain.query.top_k} (top_k).",

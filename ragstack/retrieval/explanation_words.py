@@ -41,12 +41,10 @@ def query_words(text: str, query: LegQuery, session: Session, chunk_ids: Sequenc
         ids = sorted(every_term)
         counts = dict(zip(ids, map(int, session.frequencies(TERMS, ids)), strict=True))
     tokens = _tokens(text, session, "query")
-    weights = dict(zip(query.sparse.indices.tolist(), query.sparse.values.tolist(), strict=True))
     found: list[dict[str, WordInChunk]] = [{} for _ in words]
     for chunk_id in chunk_ids:
         chunk = session.chunk(chunk_id)
-        stored = session.records([chunk_id])[chunk_id].sparse
-        values = dict(zip(stored.indices.tolist(), stored.values.tolist(), strict=True))
+        points = session.term_points(query, chunk_id)
         passage = _tokens(chunk.embedded_text, session, "passage")
         data = chunk.embedded_text.encode("utf-8")
         told: set[int] = set()
@@ -54,7 +52,7 @@ def query_words(text: str, query: LegQuery, session: Session, chunk_ids: Sequenc
             # A term that the query repeats counts once, with the weight of all its mentions.
             new = set(word.terms.values()) - told
             told |= new
-            sparse = sum(weights.get(term, 0.0) * values.get(term, 0.0) for term in new)
+            sparse = sum(points.get(term, 0.0) for term in new)
             similarity, nearest = _nearest(word, tokens, passage, data, session)
             cells[chunk_id] = WordInChunk(sparse=sparse, similarity=similarity, nearest=nearest)
     return [
@@ -78,8 +76,7 @@ def _words(text: str, session: Session) -> list[_Word]:
     for match in _WORD.finditer(text):
         byte += len(text[position : match.start()].encode("utf-8"))
         end = byte + len(match.group().encode("utf-8"))
-        terms = dict(session.parts.bm25.terms(match.group()))
-        words.append(_Word(match.group(), byte, end, terms))
+        words.append(_Word(match.group(), byte, end, session.terms(match.group())))
         position, byte = match.end(), end
     return words[:MAX_WORDS]
 
@@ -106,7 +103,7 @@ def _nearest(
     order = np.argsort(-similarities, kind="stable")[:_TOKENS_LOOKED_AT]
     named = [(int(i), _whole_word(data, *map(int, passage.byte_spans[i]))) for i in order]
     # "the" is near to everything; what a reader wants named is the nearest word that says something.
-    best, nearest = next(((i, found) for i, found in named if session.parts.bm25.terms(found)), named[0])
+    best, nearest = next(((i, found) for i, found in named if session.terms(found)), named[0])
     return float(similarities[best]), nearest
 
 

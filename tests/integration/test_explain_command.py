@@ -45,7 +45,7 @@ def test_what_is_printed_fits_80_columns(index: Index, capsys: pytest.CaptureFix
 
 def test_the_stages_of_a_line(index: Index, capsys: pytest.CaptureFixture[str]) -> None:
     printed = _printed(index, capsys, "--explain", "corpus/guide.md:7")
-    assert printed.startswith("It is passage 1, and the answer cites it.\n")
+    assert printed.startswith("It is in passage 1, and the answer cites it.\n")
     stages = [line.split()[0] for line in printed.splitlines() if line.split()[1:2] == ["ok"]]
     assert stages == ["source", "chunk", "filter", "retrieve", "fuse", "rerank", "relevance", "passages", "answer"]
     assert "> corpus/guide.md:" in printed
