@@ -261,9 +261,8 @@ class Pipeline:
         ``filter`` in the query. Without ``with_files`` nothing is told of files and folders.
         """
         files = SourceFiles(self.config, self.state_dir, self._loaded.path) if with_files else None
-        session = open_session(self.config, self.state_dir, self.engine, self.shared, self.embedder, access_filter)
-        with session as opened:
-            return explain_chain(chain, expected, opened, filter, files)
+        with open_session(self.config, self.state_dir, self.engine, self.shared, access_filter) as session:
+            return explain_chain(chain, expected, session, filter, files)
 
     def stream(
         self,

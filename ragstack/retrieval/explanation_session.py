@@ -15,7 +15,6 @@ from ragstack.assembly import SharedIndex
 from ragstack.citations.chain import Place
 from ragstack.citations.places import DocumentReader, OpenDocument
 from ragstack.config.models import PipelineConfig
-from ragstack.embedding.base import Embedder
 from ragstack.embedding.bm25 import term_index
 from ragstack.embedding.terms import TermAnalyzer
 from ragstack.filters import Condition, Filter, all_of, bind_filter
@@ -152,7 +151,6 @@ def open_session(
     state_dir: Path,
     engine: QueryEngine,
     shared: SharedIndex,
-    embedder: Embedder,
     access_filter: Filter | None,
 ) -> Iterator[Session]:
     """The snapshot that is active now. No query of ``engine`` retrieves meanwhile, so work in the block is bounded."""
@@ -166,6 +164,5 @@ def open_session(
         hold(snapshot)
         archive = SqliteArchive(state_dir / ARCHIVE_FILE)
         stack.callback(archive.close)
-        parts = GenerationParts.open(config, snapshot, state_dir, embedder)
-        stack.callback(parts.close)
+        parts = stack.enter_context(engine.parts_of(snapshot))
         yield Session(config, snapshot, ledger, store, DocumentReader(archive), parts, access_filter)
