@@ -10,7 +10,7 @@ from ragstack.retrieval.explanation import Advice, ExplainedChunk, LegExplanatio
 from ragstack.retrieval.explanation_ranks import Settings, settings_that_rerank
 from ragstack.retrieval.explanation_session import Session
 from ragstack.retrieval.explanation_trace import Trace
-from ragstack.retrieval.passages import build_passages
+from ragstack.retrieval.passages import Passage, build_passages
 
 _WEAK_SIMILARITY = 0.5
 _LEG_SCORES = {"dense": "cosine", "sparse": "BM25"}
@@ -234,7 +234,15 @@ class _Path:
         """Its number among the passages if all of those reranked were shown."""
         payloads = {hit.id: hit.payload for hit in self.trace.hits}
         made = build_passages(self.trace.ranked, payloads, len(self.trace.ranked))
-        return next((n for n, passage in enumerate(made, 1) if self.chunk.chunk_id in passage.chunk_ids), None)
+        return next((n for n, passage in enumerate(made, 1) if self._is_within(passage)), None)
+
+    def _is_within(self, passage: Passage) -> bool:
+        chunk = self.chunk
+        return (
+            (passage.best.source_id, passage.best.source_version) == (chunk.source_id, chunk.source_version)
+            and passage.byte_start <= chunk.byte_start
+            and chunk.byte_end <= passage.byte_end
+        )
 
     def _as_passage(self, top_n: int) -> str:
         number = self._passage_number()
