@@ -74,6 +74,9 @@ _GROUPS = {
     "store": "Look into the vector store; delete collections.",
 }
 
+_STAND_ALONE = {"query": ("--explain",)}
+"""Options, by command, whose value may be left out."""
+
 _INTRO = "Retrieval-augmented generation whose every citation is a byte range you can check."
 
 _EXAMPLES = """\
@@ -168,8 +171,20 @@ def _dispatch(arguments: list[str]) -> int:
         chosen = {name: entry for name, entry in COMMANDS.items() if name.startswith(f"{first} ")}
         return _run(_app(chosen), arguments if len(arguments) > 1 else [first, "--help"])
     if first in COMMANDS:
-        return _run(_app({first: COMMANDS[first]}), arguments)
+        return _run(_app({first: COMMANDS[first]}), _with_left_out_values(arguments))
     raise _unknown(first)
+
+
+def _with_left_out_values(arguments: list[str]) -> list[str]:
+    """The arguments with an empty value for options that may stand alone, which Typer has no way to declare."""
+    before_separator = arguments.index("--") if "--" in arguments else len(arguments)
+    alone = [
+        i
+        for i, argument in enumerate(arguments[:before_separator])
+        if argument in _STAND_ALONE.get(arguments[0], ())
+        and (i + 1 == len(arguments) or arguments[i + 1].startswith("-"))
+    ]
+    return [f"{argument}=" if i in alone else argument for i, argument in enumerate(arguments)]
 
 
 def _unknown(word: str) -> InputError:

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ragstack.embedding.term_languages import AUTO, TermLanguages
+from ragstack.embedding.term_languages import AUTO, TermCounter, TermLanguages
 from ragstack.types import SparseVector, UInt32Array
 
 DocumentFrequency: TypeAlias = Callable[[Sequence[int]], Sequence[int]] | Mapping[int, int]
@@ -148,6 +148,10 @@ class Bm25Encoder:
             raise ValueError(f"document_frequency gave {len(frequencies)} numbers for {len(ids)} terms")
         weights = np.array([idf(df, document_count) for df in frequencies], dtype=np.float64)
         return SparseVector(indices, (counts * weights).astype(np.float32))
+
+    def query_analyses(self, text: str, text_languages: Collection[str] = ()) -> list[TermCounter]:
+        """The analyses by which :meth:`encode_query` reads a query."""
+        return self._languages.for_query(text, text_languages)
 
     def term_ids(self, text: str) -> UInt32Array:
         """The distinct term indices of a text, ``(n,) uint32``, ascending: what document frequencies count."""

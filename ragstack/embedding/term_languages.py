@@ -68,7 +68,14 @@ class TermLanguages:
         return counter
 
     def of_query(self, text: str, text_languages: Collection[str]) -> Counter[int]:
-        """How often each term is asked for by a query of a corpus that holds texts in these languages.
+        """How often each term is asked for by a query of a corpus that holds texts in these languages."""
+        wanted: Counter[int] = Counter()
+        for counter in self.for_query(text, text_languages):
+            wanted |= counter.count(text)
+        return wanted
+
+    def for_query(self, text: str, text_languages: Collection[str]) -> list[TermCounter]:
+        """The analyses of a query of a corpus that holds texts in these languages.
 
         A query that has more stop words of one of them than of any other is taken to be in that language; else its
         words stand for the terms of all.
@@ -80,7 +87,4 @@ class TermLanguages:
             most = max(stop_words)
             if stop_words.count(most) == 1:
                 counters = [counters[stop_words.index(most)]]
-        wanted: Counter[int] = Counter()
-        for counter in counters:
-            wanted |= counter.count(text)
-        return wanted
+        return counters

@@ -56,6 +56,21 @@ class Snapshot:
         return self.group_open or bool(self.stale)
 
 
+@dataclass(frozen=True)
+class IndexedSource:
+    """One source of a generation: its version, its parser (``name/version media-type``), the spans of its chunks.
+
+    ``skipped`` says why it has no chunks, or is empty.
+    """
+
+    source_id: str
+    source_version: str
+    source_uri: str
+    parser: str
+    skipped: str
+    spans: tuple[StoredSpan, ...]
+
+
 class SnapshotReader:
     """Reads the active generation from the ledger. Safe to call from several threads one at a time.
 
@@ -163,6 +178,19 @@ class SnapshotReader:
                 "SELECT 1 FROM versions WHERE source_id=? AND source_version=?", (source_id, source_version)
             ).fetchone()
         return row is not None
+
+    def indexed_source(self, generation: int, source_id: str) -> IndexedSource | None:
+        """The source as that generation has it, or None when it is not in it."""
+        with translated(self._path, WHAT):
+            row = self._connection.execute(
+                "SELECT source_id, source_version, source_uri, parser, skipped, spans FROM sources"
+                " WHERE generation=? AND source_id=?",
+                (generation, source_id),
+            ).fetchone()
+        if row is None:
+            return None
+        found_id, version, uri, parser, skipped, spans = row
+        return IndexedSource(found_id, version, uri, parser, skipped, tuple(unpack_spans(spans)))
 
     def source_path(self, source_id: str) -> Path | None:
         """Where the source is read from, or None when it is not in the active generation."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ragstack.adapters.base import Hit, HybridHits, SearchParams, VectorStore
-from ragstack.config.retrieval import RetrievalConfig
+from ragstack.config.retrieval import FusionConfig, RetrievalConfig
 from ragstack.embedding.bm25_scores import Bm25Query, stored_term_count
 from ragstack.errors import IndexFormatError
 from ragstack.filters import Condition, Filter, all_of
@@ -63,13 +63,7 @@ class Retriever:
             legs["sparse"] = sparse_leg.search(top_k, first.sparse if first else None)
         if query.phrases is not None:
             legs = narrowed_to_phrases(query.phrases, sparse_leg, legs, query.dense, top_k)
-        fusion = self.config.fusion
-        set_weights = {"dense": fusion.dense_weight, "sparse": fusion.sparse_weight}
-        # Fusing one leg keeps its order, whatever its weight.
-        weights = {leg: set_weights[leg] if len(legs) > 1 else 1.0 for leg in legs}
-        if fusion.type == "rrf":
-            return fuse_rrf(legs, k=fusion.k, weights=weights)
-        return fuse_weighted(legs, weights=weights)
+        return fuse_legs(legs, self.config.fusion)
 
     def with_scores(self, query: LegQuery, hits: Sequence[FusedHit], snapshot: Snapshot) -> list[RerankCandidate]:
         """The hits with both legs' scores: what a leg did not return is computed from the stored vectors."""
@@ -86,6 +80,16 @@ class Retriever:
                     scores["sparse"] = float(exact_scores(query.sparse, [record.sparse], [count])[0])
             candidates.append(RerankCandidate(chunk_of(hit.id, hit.payload), scores.get("dense"), scores.get("sparse")))
         return candidates
+
+
+def fuse_legs(legs: Mapping[str, Sequence[Hit]], fusion: FusionConfig) -> list[FusedHit]:
+    """The hits of the legs, each best first, fused as the config says; best first."""
+    set_weights = {"dense": fusion.dense_weight, "sparse": fusion.sparse_weight}
+    # Fusing one leg keeps its order, whatever its weight.
+    weights = {leg: set_weights[leg] if len(legs) > 1 else 1.0 for leg in legs}
+    if fusion.type == "rrf":
+        return fuse_rrf(legs, k=fusion.k, weights=weights)
+    return fuse_weighted(legs, weights=weights)
 
 
 def _refilled(

@@ -202,6 +202,12 @@ class QueryEngine:
             hold(snapshot)
             yield self._store, collection_name(snapshot.generation)
 
+    @contextmanager
+    def parts_of(self, snapshot: Snapshot) -> Iterator[GenerationParts]:
+        """A block with the model and reranker of the snapshot's generation; to be entered inside :meth:`reading`."""
+        with self._parts_in_use() as use:
+            yield use(self._parts_of(snapshot))
+
     def _retrieve(
         self,
         request: QueryRequest,

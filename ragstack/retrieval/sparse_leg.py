@@ -83,6 +83,14 @@ class SparseLeg:
         return [hit.sparse if hit.sparse is not None else records[hit.id].sparse for hit in hits]
 
 
+def term_scores(query: Bm25Query, stored: SparseVector, term_count: int) -> dict[int, float]:
+    """What each term of the query, by its index, adds to the score of a passage that has it."""
+    entries = shared_entries(query.vector, [stored])
+    weights = query.true_weights(entries.values, np.full(len(entries.values), term_count, dtype=np.float64))
+    points = weights * query.vector.values[entries.at].astype(np.float64)
+    return dict(zip(query.vector.indices[entries.at].tolist(), points.tolist(), strict=True))
+
+
 def exact_scores(query: Bm25Query, stored: Sequence[SparseVector], term_counts: Sequence[int]) -> Float32Array:
     """``(n,) float32`` BM25 scores of passages at the snapshot's average length.
 
