@@ -27,7 +27,7 @@ from types import TracebackType
 import qdrant_edge as qdrant
 
 from ragstack.adapters import qdrant_collection as on_disk
-from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
+from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
     check_batch_size,
     check_ids,
@@ -39,6 +39,7 @@ from ragstack.adapters.checks import (
     check_top_k,
     is_name,
 )
+from ragstack.adapters.legs import LegsInTurn
 from ragstack.adapters.qdrant_collection import HnswSettings, OpenCollection
 from ragstack.adapters.qdrant_errors import driver_errors
 from ragstack.adapters.qdrant_filters import compile_filter
@@ -73,7 +74,7 @@ MAX_TOP_K = 10_000
 _POINTS_PER_UPDATE = 512  # one update is one log entry, held in memory several times over
 
 
-class QdrantEdgeStore:
+class QdrantEdgeStore(LegsInTurn):
     """A :class:`ragstack.adapters.base.VectorStore` in the folder ``path``, which is created when missing.
 
     ``hnsw_m`` (edges per node) and ``ef_construct`` hold for collections created from now on;
@@ -248,22 +249,6 @@ class QdrantEdgeStore:
                 limit *= 4
             found = [at for at, score in enumerate(scores.tolist()) if score > 0]
             return to_hits([points[at] for at in found], scores[found].tolist(), top_k)
-
-    def search_hybrid(
-        self,
-        collection: str,
-        dense: Float32Array,
-        sparse: SparseVector,
-        top_k: int,
-        *,
-        filter: Filter | None = None,
-        params: SearchParams = SearchParams(),
-    ) -> HybridHits:
-        """See :class:`ragstack.adapters.base.VectorStore`."""
-        return HybridHits(
-            self.search_dense(collection, dense, top_k, filter=filter, params=params),
-            self.search_sparse(collection, sparse, top_k, filter=filter),
-        )
 
     def fetch(self, collection: str, ids: Sequence[str]) -> dict[str, Record]:
         """See :class:`ragstack.adapters.base.VectorStore`."""

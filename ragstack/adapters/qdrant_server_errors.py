@@ -185,7 +185,9 @@ def _passing(address: Address, where: str, reason: str, retry_after_s: float = 0
     return Failure(unavailable(address, where, reason), passing=True, retry_after_s=retry_after_s)
 
 
-def _of_status(error: UnexpectedResponse, address: Address, where: str, collection: str) -> Failure:
+def _of_status(  # noqa: PLR0911 - one return for each row of the table
+    error: UnexpectedResponse, address: Address, where: str, collection: str
+) -> Failure:
     status = error.status_code or 0
     told = _told(error.content)
     if status == 403 and _is_lock(told):

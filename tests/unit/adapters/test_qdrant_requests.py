@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -349,31 +348,6 @@ def test_the_fake_server_reads_floats_as_inexactly_as_a_real_one() -> None:
 def test_settings_that_contradict_are_refused(settings: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValidationError, match=expected):
         QdrantStoreConfig.model_validate(settings)
-
-
-def test_iterating_thousands_while_another_thread_writes(server: FakeQdrant) -> None:
-    with open_store(server) as store:
-        store.ensure_collection(CollectionSpec("main", 2))
-        for start in range(0, 5000, 1000):
-            store.upsert("main", [make_record(i, dim=2) for i in range(start, start + 1000)])
-        ended = threading.Event()
-
-        def write() -> None:
-            number = 10_000
-            while not ended.is_set() and number < 10_200:
-                store.upsert("main", [make_record(number, dim=2)])
-                store.delete("main", ids=[make_record(number - 5, dim=2).id])
-                number += 1
-
-        writer = threading.Thread(target=write)
-        writer.start()
-        try:
-            seen = [hit.id for hit in store.iterate("main", batch_size=1000)]
-        finally:
-            ended.set()
-            writer.join()
-        assert seen == sorted(set(seen))
-        assert {make_record(i, dim=2).id for i in range(5000)} <= set(seen)
 
 
 def test_grpc_is_off_unless_asked_for(server: FakeQdrant) -> None:
