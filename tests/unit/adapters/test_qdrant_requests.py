@@ -157,7 +157,7 @@ def test_settings_of_a_search(
     with open_store(server, **settings) as store:
         store.ensure_collection(SPEC)
         store.search_dense("main", np.ones(4, dtype=np.float32), 5, params=params)
-    (search,) = sent(server, "POST", "/points/query/batch")[0].body["searches"]
+    search = sent(server, "POST", "/points/query")[0].body
     assert search["params"] == expected
     assert search["using"] == "dense"
     assert search["limit"] == 6
@@ -190,7 +190,7 @@ def test_copies_are_written_and_read_by_most(server: FakeQdrant) -> None:
     (write,) = sent(server, "PUT", "/points")
     (delete,) = sent(server, "POST", "/points/delete")
     assert write.query == delete.query == {"wait": "true", "ordering": "strong"}
-    for end in ("/points/query/batch", "/points/scroll", "/points"):
+    for end in ("/points/query", "/points/scroll", "/points"):
         assert [seen.query for seen in sent(server, "POST", end)] == [{"consistency": "majority"}]
 
 
