@@ -24,7 +24,7 @@ import weaviate
 from weaviate.classes.config import ConsistencyLevel
 from weaviate.classes.tenants import Tenant
 
-from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
+from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
     check_batch_size,
     check_growth,
@@ -36,6 +36,7 @@ from ragstack.adapters.checks import (
     check_spec,
     check_top_k,
 )
+from ragstack.adapters.legs import LegsInTurn
 from ragstack.adapters.weaviate_client import connect, redaction
 from ragstack.adapters.weaviate_collection import OpenCollection, tenant_of_record
 from ragstack.adapters.weaviate_errors import driver_errors, missing
@@ -57,7 +58,7 @@ _CONSISTENCY = {
 _POLL_S = 0.25
 
 
-class WeaviateStore:
+class WeaviateStore(LegsInTurn):
     """A :class:`ragstack.adapters.base.VectorStore` on the server that ``block`` names. Usable as a context manager."""
 
     def __init__(self, block: WeaviateStoreConfig) -> None:
@@ -209,22 +210,6 @@ class WeaviateStore:
         with self._errors("search", collection):
             hits = [hit for part in opened.parts(filter) for hit in opened.by_terms(part, vector, top_k, compiled)]
         return _best(hits, top_k)
-
-    def search_hybrid(
-        self,
-        collection: str,
-        dense: Float32Array,
-        sparse: SparseVector,
-        top_k: int,
-        *,
-        filter: Filter | None = None,
-        params: SearchParams = SearchParams(),
-    ) -> HybridHits:
-        """See :class:`ragstack.adapters.base.VectorStore`; two requests, as the server's own hybrid fuses by itself."""
-        return HybridHits(
-            self.search_dense(collection, dense, top_k, filter=filter, params=params),
-            self.search_sparse(collection, sparse, top_k, filter=filter),
-        )
 
     def fetch(self, collection: str, ids: Sequence[str]) -> dict[str, Record]:
         """See :class:`ragstack.adapters.base.VectorStore`."""
