@@ -155,8 +155,7 @@ class Preparation:
             for key, words in _PARSER_WARNINGS.items()
             if key in document.metadata
         ]
-        language = source_language([document for _, document in documents])
-        done = row(media_type, parser_id, "" if chunks else "empty", language, spans)
+        done = row(media_type, parser_id, "" if chunks else "empty", source_language(languages), spans)
         return Prepared(done, documents, chunks, warnings)
 
     def _chunks(self, document: Document, language: str) -> list[Chunk]:
