@@ -69,7 +69,7 @@ def check_top_k(top_k: int, max_top_k: int) -> None:
 
 def check_query(vector: Float32Array, dim: int) -> None:
     """What :func:`check_dense` refuses, and InputError for a query vector of length 0."""
-    if vector.shape == (dim,) and 0 < vector.dot(vector) < math.inf:
+    if vector.shape == (dim,) and 0 < _squares(vector) < math.inf:
         return  # nearly all; what is left is large, tiny or wrong
     check_dense(vector, dim, "the query")
     if not vector.any():
@@ -162,7 +162,12 @@ def check_sparse(vector: SparseVector, where: str) -> None:
 
 def _is_finite(values: Float32Array) -> bool:
     # The sum of squares is finite when all are, but for large ones, and several times as fast to see.
-    return math.isfinite(values.dot(values)) or bool(np.isfinite(values).all())
+    return math.isfinite(_squares(values)) or bool(np.isfinite(values).all())
+
+
+def _squares(values: Float32Array) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite, which is what is asked
+        return float(values.dot(values))
 
 
 def check_batch_size(batch_size: int) -> None:

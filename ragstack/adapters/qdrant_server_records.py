@@ -21,6 +21,7 @@ from ragstack.types import SparseVector
 
 DENSE, SPARSE = "dense", "sparse"
 PAYLOAD_KEY = "payload"
+_decode = json.JSONDecoder().raw_decode
 _BYTES_PER_NUMBER, _BYTES_PER_TERM, _BYTES_PER_POINT = 22, 34, 200
 
 
@@ -75,7 +76,7 @@ def _length(value: str | int | list[str | int]) -> int:
 def payload_of(point: models.ScoredPoint | models.Record, collection: str) -> dict[str, Any]:
     """The payload of a point that was read with :data:`PAYLOAD_KEY`."""
     try:
-        payload: dict[str, Any] = json.loads((point.payload or {})[PAYLOAD_KEY])
+        payload: dict[str, Any] = _decode((point.payload or {})[PAYLOAD_KEY])[0]
     except (KeyError, TypeError, ValueError) as error:
         raise CollectionError(
             f"the point {point.id} of the collection {collection!r} was not written by ragstack.",

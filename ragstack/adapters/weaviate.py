@@ -32,6 +32,7 @@ from ragstack.adapters.checks import (
     check_ids_or_filter,
     check_name,
     check_query,
+    check_records,
     check_sparse,
     check_spec,
     check_top_k,
@@ -135,7 +136,8 @@ class WeaviateStore(LegsInTurn):
         stored = opened.stored
         keys = stored.keys(ready=False)
         unique = {record.id: record for record in records}
-        objects = {record.id: to_object(record, stored.dim, keys) for record in unique.values()}
+        check_records(list(unique.values()), stored.dim)
+        objects = {id_: to_object(record, keys) for id_, record in unique.items()}
         if not objects:
             return
         with self._errors("write to", collection):

@@ -212,8 +212,8 @@ def test_a_refused_record_is_named_and_the_others_are_stored(store: WeaviateStor
     store.ensure_collection(CollectionSpec("main", DIM))
     store.upsert("main", [make_record(0)])
     opened_ = store._collection("main")
-    good = to_object(make_record(1, {"a": 1}), DIM, {})
-    bad = to_object(make_record(2, dim=DIM + 1), DIM + 1, {})
+    good = to_object(make_record(1, {"a": 1}), {})
+    bad = to_object(make_record(2, dim=DIM + 1), {})
     with pytest.raises(PartialWriteError) as caught:
         write(opened_.handle, [good, bad], DIM, 10**6, store._connection)
     assert list(caught.value.failed) == [record_id(2)]
