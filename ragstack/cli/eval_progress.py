@@ -19,7 +19,7 @@ class EvalProgress:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._idle: IndexProgress = QuietProgress() if quiet else NotesOnly()
-        self._index = self._idle
+        self._index: IndexProgress = self._idle
         self._showing = ExitStack()
         self._last = 0.0
         self._is_line_open = False
