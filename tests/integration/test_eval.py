@@ -16,7 +16,7 @@ from ragstack.errors import InterruptedRunError
 from ragstack.evaluation.dataset import Question
 from ragstack.evaluation.datasets import read_dataset
 from ragstack.evaluation.evaluate import EvaluationRequest, SilentEvaluation, evaluate
-from ragstack.evaluation.target import Place
+from ragstack.evaluation.target import IndexPlace
 from ragstack.indexer.interruption import Interruption
 from tests.evaluation_kit import CONFIG, facts, write_beir, write_config, write_questions, write_squad
 
@@ -313,7 +313,7 @@ def test_a_question_that_cannot_be_asked_counts_as_missed_and_is_told(home: Path
     dataset = read_dataset(home / "beir").sample(3, 0)
     first = dataset.questions[0]
     spoiled = dataset.__class__(**{**dataset.__dict__, "questions": (Question("x", " ", first.relevant), first)})
-    report = evaluate(loaded, spoiled, EvaluationRequest(Place(home / ".ragstack-eval")))
+    report = evaluate(loaded, spoiled, EvaluationRequest(IndexPlace(home / ".ragstack-eval")))
     assert len(report.errors) == 1
     assert report.stages["sparse"]["nDCG@10"].count == 2
     assert report.questions[0].stages["sparse"]["nDCG@10"] == 0
@@ -329,7 +329,7 @@ def test_it_stops_where_it_is_asked_to(home: Path) -> None:
     seen: list[int] = []
     interruption = Interruption()
     loaded = load_config(home / "c.yaml", {})
-    request = EvaluationRequest(Place(home / ".ragstack-eval"))
+    request = EvaluationRequest(IndexPlace(home / ".ragstack-eval"))
     with pytest.raises(InterruptedRunError, match="stopped after 2 of 40 questions"):
         evaluate(loaded, read_dataset(home / "beir"), request, Stopping(), interruption)
     assert seen == [1, 2]
