@@ -12,7 +12,7 @@ from ragstack.errors import InputError
 
 if TYPE_CHECKING:
     from ragstack.evaluation.dataset import Dataset
-    from ragstack.evaluation.target import Place
+    from ragstack.evaluation.target import IndexPlace
 
 DatasetOption: TypeAlias = Annotated[
     Path,
@@ -71,9 +71,9 @@ HtmlOption: TypeAlias = Annotated[
 ]
 
 
-def place_of(corpus: list[Path] | None, state_dir: Path | None, *, no_index: bool) -> Place | None:
+def place_of(corpus: list[Path] | None, state_dir: Path | None, *, no_index: bool) -> IndexPlace | None:
     """Where to index, or None for the index that is there. Raises InputError for options that exclude each other."""
-    from ragstack.evaluation.target import DEFAULT_STATE_DIR, Place
+    from ragstack.evaluation.target import DEFAULT_STATE_DIR, IndexPlace
 
     if no_index:
         if corpus or state_dir is not None:
@@ -84,7 +84,7 @@ def place_of(corpus: list[Path] | None, state_dir: Path | None, *, no_index: boo
     for path in corpus or ():
         if not os.path.lexists(path):
             raise InputError(f"--corpus {path}: there is no such file or folder.", hint="Check the path.")
-    return Place(state_dir or DEFAULT_STATE_DIR, tuple(corpus or ()))
+    return IndexPlace(state_dir or DEFAULT_STATE_DIR, tuple(corpus or ()))
 
 
 def data_of(dataset: Path, split: str | None, other_wording: Path | None, limit: int | None, seed: int) -> Dataset:

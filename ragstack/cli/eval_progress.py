@@ -7,7 +7,8 @@ import time
 from contextlib import ExitStack
 from types import TracebackType
 
-from ragstack.cli.progress import ProgressDisplay, QuietProgress, progress_display
+from ragstack.cli.progress import NotesOnly, QuietProgress, progress_display
+from ragstack.indexer.report import IndexProgress
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -17,7 +18,8 @@ class EvalProgress:
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
-        self._index: ProgressDisplay = QuietProgress()
+        self._idle: IndexProgress = QuietProgress() if quiet else NotesOnly()
+        self._index: IndexProgress = self._idle
         self._showing = ExitStack()
         self._last = 0.0
         self._is_line_open = False
@@ -35,9 +37,10 @@ class EvalProgress:
         """Begin to show the indexing, where there is any."""
         self._end_line()
         self._showing.close()
-        self._index = self._new_display() if files else QuietProgress()
-        self._showing.enter_context(self._index)
-        self._index.planned(files, size_bytes)
+        self._index = self._idle
+        if files:
+            self._index = self._showing.enter_context(progress_display(quiet=self._quiet))
+            self._index.planned(files, size_bytes)
 
     def read(self, size_bytes: int) -> None:
         """Count a file."""
@@ -55,6 +58,7 @@ class EvalProgress:
     def asked(self, done: int, total: int) -> None:
         """Count a question."""
         self._showing.close()
+        self._index = self._idle
         now = time.monotonic()
         interval = 0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
         if done == 1:
@@ -69,9 +73,6 @@ class EvalProgress:
             print(f"{done}/{total} questions asked", file=sys.stderr, flush=True)
         if done == total:
             self._end_line()
-
-    def _new_display(self) -> ProgressDisplay:
-        return progress_display(quiet=self._quiet)
 
     def _end_line(self) -> None:
         if self._is_line_open:

@@ -86,7 +86,7 @@ def tune(
     require_writable(output, json_file)
     from ragstack.cli.interrupt import stopping_on_signals
     from ragstack.evaluation.measures import require_library
-    from ragstack.evaluation.target import Place
+    from ragstack.evaluation.target import IndexPlace
     from ragstack.evaluation.tuning.search import TuneRequest
     from ragstack.evaluation.tuning.search import tune as run_tune
     from ragstack.indexer.interruption import Interruption
@@ -94,7 +94,7 @@ def tune(
     require_library()
     to_stdout = json_file == "-"
     data = data_of(dataset, split, asked_in, limit, seed)
-    request = TuneRequest(place or Place(), measure, chunk_size, folds, seed, budget * 60)
+    request = TuneRequest(place or IndexPlace(), measure, chunk_size, folds, seed, budget * 60)
     interruption = Interruption()
     with (
         stopping_on_signals(interruption, as_json=to_stdout, grace_s=_GRACE_S),

@@ -30,7 +30,8 @@ class Asked:
 
     ``orders`` has each stage's documents, best first, each once (by its best chunk). ``passages`` and ``cited`` are
     places in documents, in their order. ``relevance`` is the largest of any candidate. ``findings`` counts the outcomes
-    of checking every place against archive and source (``citations/verify.py``). ``error`` says why there is no answer.
+    of checking every place against archive and source (``citations/verify.py``). ``error`` says why there is no answer;
+    ``with_answer`` whether one was asked for.
     """
 
     question: Question
@@ -42,6 +43,7 @@ class Asked:
     timings_s: Mapping[str, float] = field(default_factory=dict)
     findings: Mapping[str, int] = field(default_factory=dict)
     error: str = ""
+    with_answer: bool = True
 
 
 def ask_all(
@@ -90,7 +92,7 @@ def _ask(target: Target, question: Question, evidence: Evidence | None, *, with_
     try:
         chain = target.pipeline.engine.query(request)
     except InputError as error:
-        return Asked(question, dict.fromkeys(STAGES, ()), error=str(error))
+        return Asked(question, dict.fromkeys(STAGES, ()), error=str(error), with_answer=with_answer)
     answer = chain.answer
     return Asked(
         question,
@@ -102,6 +104,7 @@ def _ask(target: Target, question: Question, evidence: Evidence | None, *, with_
         timings_s=chain.timings_s,
         findings={} if evidence is None else Counter(finding.status for finding in verify_chain(chain, evidence)),
         error="" if answer is None or answer.error is None else answer.error.message,
+        with_answer=with_answer,
     )
 
 

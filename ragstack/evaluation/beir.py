@@ -25,18 +25,18 @@ def read_beir(folder: Path, split: str | None) -> Dataset:
     qrels_file = _qrels_file(folder, split)
     corpus = _corpus(corpus_file)
     texts = _queries(folder / "queries.jsonl")
-    unknown_queries = Complaints("lines of the qrels name a query that queries.jsonl does not have")
-    unknown_documents = Complaints("lines of the qrels name a document that corpus.jsonl does not have")
+    unknown_queries = Complaints("lines of the qrels that name a query not in queries.jsonl, left out")
+    unknown_documents = Complaints("lines of the qrels that name a document not in corpus.jsonl, left out")
     judged: dict[str, dict[str, int]] = {}
     for number, query_id, document_id, grade in _judgements(qrels_file):
         if query_id not in texts:
-            unknown_queries.add(f"{qrels_file}:{number} ({query_id:.40})")
+            unknown_queries.add(f"{qrels_file}:{number} {query_id:.40}")
         elif document_id not in corpus.ids:
-            unknown_documents.add(f"{qrels_file}:{number} ({document_id:.40})")
+            unknown_documents.add(f"{qrels_file}:{number} {document_id:.40}")
             judged.setdefault(query_id, {})
         else:
             judged.setdefault(query_id, {})[document_id] = grade
-    nothing_relevant = Complaints("questions have no relevant document in the corpus and are left out")
+    nothing_relevant = Complaints("questions without a relevant document in the corpus, left out")
     questions = []
     for query_id, grades in judged.items():
         relevant = {document_id: grade for document_id, grade in grades.items() if grade > 0}
@@ -119,7 +119,7 @@ def _judgements(file: Path) -> Iterator[tuple[int, str, str, int]]:
             query_id, document_id, grade = cells
             yield number, query_id, document_id, int(float(grade))
         except (ValueError, OverflowError) as error:
-            if number == 1:
+            if number == 1 and len(cells) == 3:
                 continue  # the header
             raise InputError(
                 f"{file}:{number}: expected query-id, corpus-id and score, got {line.strip()!r:.80}.",

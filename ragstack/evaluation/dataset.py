@@ -105,7 +105,7 @@ class Complaints:
         if not self.count:
             return []
         more = ", …" if self.count > len(self._places) else ""
-        return [f"{self.count:,} {self._what}: {', '.join(self._places)}{more}"]
+        return [f"{self._what}: {self.count:,} ({', '.join(self._places)}{more})"]
 
 
 def told(*complaints: Complaints) -> tuple[str, ...]:

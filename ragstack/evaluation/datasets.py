@@ -19,8 +19,11 @@ def read_dataset(path: Path, split: str | None = None) -> Dataset:
 
     Raises InputError for a missing path, another kind of file, ``split`` with anything but BEIR, and mistakes inside.
     """
-    if not path.exists():
-        raise InputError(f"{path}: there is no such data set.", hint=_HINT)
+    try:
+        path.stat()
+    except OSError as error:
+        reason = "there is no such data set" if isinstance(error, FileNotFoundError) else error.strerror or error
+        raise InputError(f"{path}: {reason}.", hint=_HINT) from error
     if path.is_dir():
         return read_beir(path, split)
     if split is not None:
@@ -38,7 +41,7 @@ def asked_in(dataset: Dataset, path: Path) -> Dataset:
     Questions that the other file lacks are left out and told. Raises InputError when it has none of them.
     """
     wording = {question.question_id: question.text for question in read_dataset(path).questions}
-    missing = Complaints(f"questions are not in {path} and are left out")
+    missing = Complaints(f"questions that are not in {path}, left out")
     kept = []
     for question in dataset.questions:
         if question.question_id in wording:

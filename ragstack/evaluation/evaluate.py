@@ -11,7 +11,7 @@ from ragstack.evaluation.ask import ask_all
 from ragstack.evaluation.dataset import Dataset
 from ragstack.evaluation.measures import require_library
 from ragstack.evaluation.report import EvaluationReport, build_report
-from ragstack.evaluation.target import Place, Target, existing_target, indexed_target
+from ragstack.evaluation.target import IndexPlace, Target, existing_target, indexed_target
 from ragstack.indexer.interruption import Interruption
 from ragstack.indexer.report import IndexProgress, SilentProgress
 
@@ -34,14 +34,14 @@ class SilentEvaluation(SilentProgress):
 class EvaluationRequest:
     """How to evaluate. ``place`` None: the index that the config has, untouched. ``with_answer``: answers are made."""
 
-    place: Place | None = field(default_factory=Place)
+    place: IndexPlace | None = field(default_factory=IndexPlace)
     with_answer: bool = True
 
 
 def open_target(
     loaded: LoadedConfig,
     dataset: Dataset,
-    place: Place | None,
+    place: IndexPlace | None,
     progress: IndexProgress,
     interruption: Interruption | None = None,
 ) -> AbstractContextManager[Target]:

@@ -32,9 +32,9 @@ def located(dataset: Dataset, state_dir: Path, versions: Mapping[str, str]) -> t
     """
     if dataset.corpus is not None:
         return dataset.questions, []
-    unknown = Complaints("relevant sources are not in the index")
-    lost = Complaints("questions are left out: none of their relevant sources is in the index")
-    absent = Complaints("quotes or byte ranges do not stand in their source and give no gold span")
+    unknown = Complaints("relevant sources that are not in the index")
+    lost = Complaints("questions left out, for none of their relevant sources is in the index")
+    absent = Complaints("quotes and byte ranges that do not stand in their source, which give no gold span")
     kept = []
     with closing(SqliteArchive(state_dir / ARCHIVE_FILE)) as archive:
         keys = {key.source_version: key for key in archive.keys() if not key.record}  # noqa: SIM118 - not a dict
@@ -50,7 +50,7 @@ def located(dataset: Dataset, state_dir: Path, versions: Mapping[str, str]) -> t
         for question in dataset.questions:
             relevant = {source: grade for source, grade in question.relevant.items() if source in versions}
             for source in question.relevant.keys() - relevant.keys():
-                unknown.add(f"{question.where} ({source:.60})")
+                unknown.add(f"{question.where} {source:.60}")
             if question.relevant and not relevant:
                 lost.add(question.where)
                 continue

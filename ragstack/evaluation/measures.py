@@ -49,7 +49,8 @@ def citation_measures(asked: Asked) -> dict[str, float]:
     question, found = asked.question, {}
     if question.pieces:
         found["passage_recall@5"] = gold_recall(question.pieces, asked.passages[:PASSAGES_LOOKED_AT])
-        found["cited_recall"] = gold_recall(question.pieces, asked.cited)
+        if asked.with_answer:
+            found["cited_recall"] = gold_recall(question.pieces, asked.cited)
     if asked.cited:
         gold = [span for piece in question.pieces for span in piece]
         if gold:

@@ -31,7 +31,7 @@ def read_squad(file: Path) -> Dataset:
     A question with ``is_impossible``, or without answers, is one that the corpus should not answer. An answer that
     does not stand where it is said to gives no span, and is told. Raises InputError for what is not SQuAD.
     """
-    complaints = Complaints("answers do not stand in their paragraph at answer_start and give no gold span")
+    complaints = Complaints("answers that do not stand in their paragraph at answer_start, which give no gold span")
     documents: dict[str, str] = {}
     ids: dict[str, str] = {}
     questions: dict[str, Question] = {}

@@ -64,7 +64,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Place:
+class IndexPlace:
     """Where indexes for evaluation are kept, and what is indexed there when the data set has no documents."""
 
     state_dir: Path = DEFAULT_STATE_DIR
@@ -75,7 +75,7 @@ class Place:
 def indexed_target(
     loaded: LoadedConfig,
     dataset: Dataset,
-    place: Place,
+    place: IndexPlace,
     progress: IndexProgress | None = None,
     interruption: Interruption | None = None,
 ) -> Iterator[Target]:
@@ -83,8 +83,8 @@ def indexed_target(
 
     The index lies below ``place.state_dir``, in a folder named by the documents and the pipeline fingerprint, so that
     it is there already the next time. It is kept in the embedded store, whatever the config's is: a server's
-    collections may be somebody's. Raises what indexing raises, and InputError when there is
-    nothing to index or no question's document is in the index.
+    collections may be somebody's. Raises what indexing raises, and InputError when there is nothing to index or no
+    question's document is in the index.
     """
     _keep_out_of_version_control(place.state_dir)
     roots, name = _roots(loaded, dataset, place)
@@ -151,7 +151,7 @@ def _keep_out_of_version_control(state_dir: Path) -> None:
         ) from error
 
 
-def _roots(loaded: LoadedConfig, dataset: Dataset, place: Place) -> tuple[list[RootConfig | str], str]:
+def _roots(loaded: LoadedConfig, dataset: Dataset, place: IndexPlace) -> tuple[list[RootConfig | str], str]:
     """What is indexed, and a name for it."""
     if dataset.corpus is not None:
         if place.corpus:

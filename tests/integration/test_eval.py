@@ -16,7 +16,7 @@ from ragstack.errors import InterruptedRunError
 from ragstack.evaluation.dataset import Question
 from ragstack.evaluation.datasets import read_dataset
 from ragstack.evaluation.evaluate import EvaluationRequest, SilentEvaluation, evaluate
-from ragstack.evaluation.target import Place
+from ragstack.evaluation.target import IndexPlace
 from ragstack.indexer.interruption import Interruption
 from tests.evaluation_kit import CONFIG, facts, write_beir, write_config, write_questions, write_squad
 
@@ -134,6 +134,7 @@ def test_gold_spans_are_exact_in_any_text(run: Callable[..., Any], home: Path) -
     assert report["citations"]["passage_recall@5"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "count": 4}
     assert report["citations"]["cited_recall"]["count"] == 4
     assert report["quotes"]["exact"] == 1.0
+    assert "cited_recall" not in run("--dataset", "odd.json", "--no-answer", "--json", "-")["citations"]
     assert report["dataset"]["unanswerable"] == 2
     assert report["refusals"]["unanswerable"] is not None
     assert len(report["questions"]) == 6
@@ -215,9 +216,10 @@ def test_unknown_sources_and_lost_quotes_are_told_with_their_lines(run: Callable
     file = write_questions(home / "doubtful.jsonl", rows)
     report = run("--dataset", "doubtful.jsonl", "--corpus", "docs", "--json", "-")
     assert report["warnings"] == [
-        f"1 relevant sources are not in the index: {file.name}:4 (docs/absent.md)",
-        f"1 questions are left out: none of their relevant sources is in the index: {file.name}:4",
-        f"2 quotes or byte ranges do not stand in their source and give no gold span: {file.name}:5, {file.name}:6",
+        f"relevant sources that are not in the index: 1 ({file.name}:4 docs/absent.md)",
+        f"questions left out, for none of their relevant sources is in the index: 1 ({file.name}:4)",
+        "quotes and byte ranges that do not stand in their source, which give no gold span:"
+        f" 2 ({file.name}:5, {file.name}:6)",
     ]
     assert report["dataset"]["questions"] == 5
 
@@ -311,7 +313,7 @@ def test_a_question_that_cannot_be_asked_counts_as_missed_and_is_told(home: Path
     dataset = read_dataset(home / "beir").sample(3, 0)
     first = dataset.questions[0]
     spoiled = dataset.__class__(**{**dataset.__dict__, "questions": (Question("x", " ", first.relevant), first)})
-    report = evaluate(loaded, spoiled, EvaluationRequest(Place(home / ".ragstack-eval")))
+    report = evaluate(loaded, spoiled, EvaluationRequest(IndexPlace(home / ".ragstack-eval")))
     assert len(report.errors) == 1
     assert report.stages["sparse"]["nDCG@10"].count == 2
     assert report.questions[0].stages["sparse"]["nDCG@10"] == 0
@@ -327,7 +329,7 @@ def test_it_stops_where_it_is_asked_to(home: Path) -> None:
     seen: list[int] = []
     interruption = Interruption()
     loaded = load_config(home / "c.yaml", {})
-    request = EvaluationRequest(Place(home / ".ragstack-eval"))
+    request = EvaluationRequest(IndexPlace(home / ".ragstack-eval"))
     with pytest.raises(InterruptedRunError, match="stopped after 2 of 40 questions"):
         evaluate(loaded, read_dataset(home / "beir"), request, Stopping(), interruption)
     assert seen == [1, 2]

@@ -9,7 +9,7 @@ from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig
 from ragstack.evaluation.datasets import read_dataset
 from ragstack.evaluation.evaluate import EvaluationRequest, evaluate
-from ragstack.evaluation.target import Place
+from ragstack.evaluation.target import IndexPlace
 
 ARTICLES = 8
 
@@ -21,7 +21,7 @@ def test_a_slice_of_xquad(data_dir: Path, tmp_path: Path) -> None:
     dataset = read_dataset(file).sample(60, 7)
     assert dataset.corpus is not None
     assert len(dataset.corpus.ids) == 5 * ARTICLES
-    report = evaluate(LoadedConfig(PipelineConfig()), dataset, EvaluationRequest(Place(tmp_path / "state")))
+    report = evaluate(LoadedConfig(PipelineConfig()), dataset, EvaluationRequest(IndexPlace(tmp_path / "state")))
     assert report.warnings == []
     means = {stage: figures["MRR@10"].mean for stage, figures in report.stages.items()}
     assert means["reranked"] >= max(0.95, means["dense"] - 0.02)

@@ -13,7 +13,7 @@ from ragstack.config.loader import load_config
 from ragstack.errors import InputError, InterruptedRunError
 from ragstack.evaluation.datasets import read_dataset
 from ragstack.evaluation.evaluate import SilentEvaluation
-from ragstack.evaluation.target import Place
+from ragstack.evaluation.target import IndexPlace
 from ragstack.evaluation.tuning.search import TuneRequest, tune
 from ragstack.indexer.interruption import Interruption
 from tests.evaluation_kit import facts, write_beir, write_config, write_questions
@@ -112,7 +112,7 @@ def test_ctrl_c_keeps_what_was_found(home: Path) -> None:
 
     seen: list[int] = []
     interruption = Interruption()
-    request = TuneRequest(Place(home / ".ragstack-eval"), chunk_sizes=[16, 24])
+    request = TuneRequest(IndexPlace(home / ".ragstack-eval"), chunk_sizes=[16, 24])
     loaded = load_config(home / "poor.yaml", {})
     report = tune(loaded, read_dataset(home / "beir"), request, Stopping(), interruption)
     assert report.interrupted
@@ -135,7 +135,7 @@ def test_a_threshold_is_chosen_where_some_questions_have_no_answer(home: Path) -
         rows.append({"question": f"Zürich {number} opera Mongolia?", "relevant": []})
     write_questions(home / "own.jsonl", rows)
     loaded = load_config(write_config(home / "own.yaml"), {})
-    request = TuneRequest(Place(home / ".ragstack-eval", (docs,)), "passage_recall@5", [40])
+    request = TuneRequest(IndexPlace(home / ".ragstack-eval", (docs,)), "passage_recall@5", [40])
     report = tune(loaded, read_dataset(home / "own.jsonl"), request, SilentEvaluation())
     assert report.refusal is not None
     assert (report.refusal.own, report.refusal.is_better) == (0.5, True)
@@ -158,7 +158,7 @@ def test_too_little_to_tune_by(rows: list[Any], measure: str, message: str, tmp_
     (docs / "a.txt").write_text("Some text.")
     file = write_questions(tmp_path / "few.jsonl", rows)
     loaded = load_config(write_config(tmp_path / "c.yaml"), {})
-    request = TuneRequest(Place(tmp_path / "state", (docs,)), measure, [40])
+    request = TuneRequest(IndexPlace(tmp_path / "state", (docs,)), measure, [40])
     with pytest.raises(InputError, match=message):
         tune(loaded, read_dataset(file), request, SilentEvaluation())
 

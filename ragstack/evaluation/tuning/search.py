@@ -16,7 +16,7 @@ from ragstack.evaluation.dataset import Dataset, Question
 from ragstack.evaluation.evaluate import EvaluationProgress
 from ragstack.evaluation.measures import gold_recall, ranking_measures, require_library
 from ragstack.evaluation.report import ReportModel
-from ragstack.evaluation.target import Place, indexed_target
+from ragstack.evaluation.target import IndexPlace, indexed_target
 from ragstack.evaluation.tuning.recording import Recorded, record, recording_config
 from ragstack.evaluation.tuning.refusal import RefusalChoice, choose_min_relevance
 from ragstack.evaluation.tuning.selection import Selection, select
@@ -32,7 +32,7 @@ FEWEST_QUESTIONS = 10
 class TuneRequest:
     """How to tune. After ``budget_s`` nothing is begun, nor an index that would, as the last one took, end later."""
 
-    place: Place = field(default_factory=Place)
+    place: IndexPlace = field(default_factory=IndexPlace)
     measure: str = "nDCG@10"
     chunk_sizes: Sequence[int] | None = None
     folds: int = 5

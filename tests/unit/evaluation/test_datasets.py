@@ -61,7 +61,7 @@ def test_a_beir_folder(beir: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    "qrels", ["q1\td1\t1\n", "q1 0 d1 1\n", "q1\t0\td1\t1.0\n", "header\nq1\td1\t1\n", "\ufeffq1\td1\t1\r\n"]
+    "qrels", ["q1\td1\t1\n", "q1 0 d1 1\n", "q1\t0\td1\t1.0\n", "a b c\nq1\td1\t1\n", "\ufeffq1\td1\t1\r\n"]
 )
 def test_qrels_in_the_ways_they_are_found(qrels: str, beir: Callable[..., Path]) -> None:
     (question,) = read_dataset(beir({"train": qrels})).questions
@@ -73,11 +73,11 @@ def test_unknown_ids_are_left_out_counted_and_told_with_their_lines(beir: Callab
     dataset = read_dataset(folder)
     assert [(q.question_id, dict(q.relevant)) for q in dataset.questions] == [("q1", {"d1": 1})]
     unknown_query, unknown_documents, nothing = dataset.warnings
-    assert unknown_query.startswith("1 lines of the qrels name a query")
-    assert f"{folder / 'qrels' / 'test.tsv'}:2 (q9)" in unknown_query
-    assert unknown_documents.startswith("3 lines of the qrels name a document")
-    assert "test.tsv:3 (d9)" in unknown_documents
-    assert nothing == "1 questions have no relevant document in the corpus and are left out: q2"
+    assert unknown_query.startswith("lines of the qrels that name a query not in queries.jsonl, left out: 1 (")
+    assert f"{folder / 'qrels' / 'test.tsv'}:2 q9" in unknown_query
+    assert unknown_documents.startswith("lines of the qrels that name a document not in corpus.jsonl, left out: 3 (")
+    assert "test.tsv:3 d9" in unknown_documents
+    assert nothing == "questions without a relevant document in the corpus, left out: 1 (q2)"
 
 
 def test_splits(beir: Callable[..., Path]) -> None:
@@ -96,6 +96,7 @@ def test_splits(beir: Callable[..., Path]) -> None:
     [
         ({}, CORPUS, QUERIES, "there are no qrels"),
         ({"test": "q1\td1\t1\nq1 d1\n"}, CORPUS, QUERIES, r"test\.tsv:2: expected query-id, corpus-id and score"),
+        ({"test": "q1 d1\n"}, CORPUS, QUERIES, r"test\.tsv:1: expected query-id"),
         ({"test": "q1\td1\t1\nq1\td1\tyes\n"}, CORPUS, QUERIES, r"test\.tsv:2"),
         ({"test": "q7\td1\t1\n"}, CORPUS, QUERIES, "no question is left"),
         ({"test": ""}, CORPUS, QUERIES, "no question is left: it judges nothing"),
@@ -172,7 +173,9 @@ def test_squad_answers_that_are_not_there_and_equal_paragraphs(tmp_path: Path) -
         (),
         ((DocumentSpan("0000-000", 0, 3),),),
     ]
-    assert dataset.warnings[0].startswith("2 answers do not stand in their paragraph at answer_start")
+    assert dataset.warnings[0].startswith(
+        "answers that do not stand in their paragraph at answer_start, which give no gold span: 2 ("
+    )
     assert dataset.questions[1].relevant == {"0000-001": 1}
 
 
@@ -259,7 +262,7 @@ def test_the_same_questions_in_another_language(tmp_path: Path) -> None:
     write_lines(tmp_path / "english.jsonl", [{"id": "q1", "question": "What 1?", "relevant": []}])
     asked = asked_in(read_dataset(german), tmp_path / "english.jsonl")
     assert [(q.question_id, q.text, len(q.pieces)) for q in asked.questions] == [("q1", "What 1?", 1)]
-    assert asked.warnings == (f"1 questions are not in {tmp_path / 'english.jsonl'} and are left out: q2",)
+    assert asked.warnings == (f"questions that are not in {tmp_path / 'english.jsonl'}, left out: 1 (q2)",)
     write_lines(tmp_path / "other.jsonl", [{"question": "?", "relevant": []}])
     with pytest.raises(InputError, match="has none of the questions"):
         asked_in(read_dataset(german), tmp_path / "other.jsonl")
