@@ -41,8 +41,9 @@ class Background:
     maxsim: float
 
 
-REFERENCE = Background(cosine=0.05, maxsim=0.21)
-"""That of all-MiniLM-L6-v2 and its projected token vectors, with which the constants were fitted."""
+REFERENCE_MODEL = "all-MiniLM-L6-v2"
+REFERENCE = Background(cosine=0.05, maxsim=0.17)
+"""That of the model, with its compressed token vectors, with which the constants were fitted."""
 
 
 @dataclass(frozen=True, slots=True)
