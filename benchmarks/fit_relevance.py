@@ -32,7 +32,7 @@ from ragstack.reranking.relevance import REFERENCE, RelevanceScale, relevance
 from ragstack.retrieval.engine import QueryEngine, QueryRequest
 
 Float64Array = NDArray[np.float64]
-LOG_COUNT = -1.2
+LOG_COUNT = -1.0
 REFUSED = 0.024
 # The logistic function is made half as steep, so that its values are spread over 0 to 1.
 TEMPERATURE = 2.0
