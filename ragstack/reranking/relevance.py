@@ -41,8 +41,9 @@ class Background:
     maxsim: float
 
 
-REFERENCE = Background(cosine=0.05, maxsim=0.21)
-"""That of all-MiniLM-L6-v2 and its projected token vectors, with which the constants were fitted."""
+REFERENCE_MODEL = "all-MiniLM-L6-v2"
+REFERENCE = Background(cosine=0.05, maxsim=0.17)
+"""That of the model, with its compressed token vectors, with which the constants were fitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,8 @@ class _Constants:
     intercept: float
 
 
-_WITH_TOKENS = _Constants(cosine=7.8, maxsim=7.1, share=4.3, log_count=-0.6, intercept=-5.8)
-_WITHOUT_TOKENS = _Constants(cosine=9.6, maxsim=0.0, share=7.0, log_count=-0.6, intercept=-3.05)
+_WITH_TOKENS = _Constants(cosine=8.2, maxsim=3.6, share=5.3, log_count=-0.5, intercept=-4.54)
+_WITHOUT_TOKENS = _Constants(cosine=8.9, maxsim=0.0, share=7.3, log_count=-0.5, intercept=-3.21)
 
 
 def relevance(

@@ -30,7 +30,7 @@ from ragstack.generation.base import WeightedTokens
 from ragstack.ledger.schema import TERMS, TOKENS, token_vectors_file
 from ragstack.ledger.snapshot import Snapshot
 from ragstack.reranking.base import Reranker, RerankQuery, TokenVectorStore, close_reranker
-from ragstack.reranking.relevance import Background, RelevanceScale
+from ragstack.reranking.relevance import REFERENCE, REFERENCE_MODEL, Background, RelevanceScale
 from ragstack.retrieval.background import measure_background
 from ragstack.retrieval.candidates import LegQuery
 from ragstack.retrieval.passages import Passage
@@ -132,7 +132,9 @@ class GenerationParts:
 
     @cached_property
     def background(self) -> Background:
-        """What unrelated texts have in common with this model; measured when it is first asked for."""
+        """What unrelated texts have in common with this model: known of the default one, measured of any other."""
+        if self.embedder.info.name == REFERENCE_MODEL:
+            return REFERENCE
         return measure_background(self.embedder, self._prepared)
 
     def tokens_of(self, text: str, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragstack.reranking.relevance import MIN_RELEVANCE, REFERENCE, Background, RelevanceScale, relevance
+from ragstack.assembly import build_embedder, token_vector_store
+from ragstack.config.models import PipelineConfig
+from ragstack.reranking.relevance import (
+    MIN_RELEVANCE,
+    REFERENCE,
+    REFERENCE_MODEL,
+    Background,
+    RelevanceScale,
+    relevance,
+)
 from ragstack.retrieval.background import measure_background
 from ragstack.testing.hashing_embedder import HashingEmbedder
 
@@ -37,7 +48,7 @@ def test_never_falls_when_a_score_rises(a: float, b: float, c: float, d: float, 
 
 
 def test_the_same_scores_tell_less_in_a_larger_corpus() -> None:
-    found = [one(RelevanceScale(n, 20.0), 0.4, 5.0, 0.55) for n in (1, 10, 300, 12_000)]
+    found = [one(RelevanceScale(n, 20.0), 0.32, 5.0, 0.5) for n in (1, 10, 300, 12_000)]
     assert found == sorted(found, reverse=True)
     assert found[0] > MIN_RELEVANCE > found[-1]
 
@@ -64,3 +75,19 @@ def test_the_background_of_a_model_is_what_its_unrelated_texts_share() -> None:
     found = measure_background(embedder, lambda tokens: tokens)
     assert found == measure_background(embedder, lambda tokens: tokens)
     assert 0 < found.cosine < 0.4 and 0 < found.maxsim < 0.5
+
+
+def test_the_reference_is_what_is_measured_of_the_default_model(tmp_path: Path) -> None:
+    config = PipelineConfig()
+    embedder = build_embedder(config.embedder)
+    tokens = token_vector_store(tmp_path / "tokens.db", config)
+    try:
+        found = measure_background(embedder, tokens.prepare)
+    finally:
+        embedder.close()
+        tokens.close()
+    assert (embedder.info.name, round(found.cosine, 2), round(found.maxsim, 2)) == (
+        REFERENCE_MODEL,
+        REFERENCE.cosine,
+        REFERENCE.maxsim,
+    )
