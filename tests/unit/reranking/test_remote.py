@@ -245,10 +245,13 @@ def test_a_server_that_is_too_slow(server: RerankReplay) -> None:
 
 
 def test_giving_up_closes_the_connection(server: RerankReplay) -> None:
-    server.in_turn(Answer(b"[]", stall_s=30))
     reranker, cancellation = remote(server), Cancellation()
-    timer = threading.Timer(0.3, cancellation.request)
-    timer.start()
+
+    def respond(seen: Seen) -> Answer:
+        cancellation.request()
+        return Answer(b"[]", stall_s=30)
+
+    server.answering(respond)
     with pytest.raises(InterruptedRunError):
         reranker.rerank(ask("q", cancellation), CANDIDATES)
     assert server.seen[0].client_left.wait(10)
@@ -259,13 +262,17 @@ def test_giving_up_closes_the_connection(server: RerankReplay) -> None:
 
 
 def test_closing_breaks_off_what_is_under_way(server: RerankReplay) -> None:
-    server.in_turn(Answer(b"[]", stall_s=30))
     reranker = remote(server)
-    timer = threading.Timer(0.3, reranker.close)
-    timer.start()
+    closing = threading.Thread(target=reranker.close)
+
+    def respond(seen: Seen) -> Answer:
+        closing.start()
+        return Answer(b"[]", stall_s=30)
+
+    server.answering(respond)
     with pytest.raises(RerankingError, match=r"is asked no more\. The reranker was closed"):
         reranker.rerank(ask("q"), CANDIDATES)
-    timer.join()
+    closing.join()
     reranker.close()
     with pytest.raises(RerankingError, match="is asked no more"):
         reranker.rerank(ask("q"), CANDIDATES)
