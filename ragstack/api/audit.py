@@ -48,6 +48,7 @@ class ChainAudit:
         """Write the line of one chain; it is on the disk on return. Raises StoreError when it cannot be written."""
         answer = chain.answer
         places = [passage.place for passage in chain.passages]
+        places += [duplicate.place for passage in chain.passages for duplicate in passage.duplicates]
         entry: dict[str, Any] = {
             "kind": "chain",
             "request_id": redacted(request_id)[:128],

@@ -22,14 +22,13 @@ from ragstack.api.model_errors import ModelRequestError
 from ragstack.api.model_texts import PreparedTexts, TextInput, Truncate, is_short, prepare_texts, texts_of
 from ragstack.api.served_models import PIPELINE_MODEL, reranker_names
 from ragstack.api.tracing import Tracing
-from ragstack.assembly import build_text_reranker, compares_vectors, text_reranker
+from ragstack.assembly import build_text_reranker, compares_vectors, text_reranker, token_vectors_of_texts
 from ragstack.cancellation import Cancellation
 from ragstack.embedding.base import Embedder, InputType, Output
 from ragstack.errors import InputError, RagstackError
 from ragstack.inference.threads import usable_cores
 from ragstack.pipeline import Pipeline
 from ragstack.reranking.base import RerankQuery, no_idf
-from ragstack.reranking.memory_token_vectors import MemoryTokenVectorStore
 from ragstack.retrieval.corpus_weights import corpus_idf
 from ragstack.retrieval.text_ranking import bare_query, rank_in_order, text_ids
 from ragstack.types import Float32Array, TokenVectors
@@ -219,11 +218,11 @@ class ModelServer:
         of_query, of_texts = asked.embeddings, passages.embeddings
         assert of_query.dense is not None and of_query.tokens is not None  # both were asked for
         assert of_texts.dense is not None and of_texts.tokens is not None
-        tokens = of_query.tokens[0]
+        store = token_vectors_of_texts(self._config, dict(zip(text_ids(len(texts)), of_texts.tokens, strict=True)))
+        tokens = store.prepare(of_query.tokens[0])
         idf = corpus_idf(self._config, self._pipeline.state_dir, tokens) if with_corpus else no_idf(len(tokens))
-        made = MemoryTokenVectorStore(dict(zip(text_ids(len(texts)), of_texts.tokens, strict=True)))
         asking = RerankQuery(query, of_query.dense[0], tokens, idf)
-        reranker = self._pipeline.text_reranker or build_text_reranker(self._config, made)
+        reranker = self._pipeline.text_reranker or build_text_reranker(self._config, store)
         return _rankings(rank_in_order(reranker, asking, texts, of_texts.dense @ of_query.dense[0]))
 
     async def _rank_by_text(self, query: str, texts: Sequence[str], check: Callable[[], None]) -> list[Ranking]:

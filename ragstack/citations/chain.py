@@ -96,14 +96,32 @@ class StageLink(ChainModel):
     error: str | None
 
 
+class AddedChunk(ChainModel):
+    """A chunk that was put around a hit for context: of the same version, its range in the canonical text."""
+
+    chunk_id: str
+    byte_start: int = Field(ge=0)
+    byte_end: int = Field(ge=0)
+
+
+class DuplicateLink(ChainModel):
+    """A candidate elsewhere with the words of one of the passage's chunks; it is not shown a second time."""
+
+    chunk_id: str
+    place: Place
+
+
 class PassageLink(ChainModel):
     """One passage kept after reranking: the chunks it was made from, its rank (from 1), scores and place.
 
-    ``stages`` are those of a cascade that read it, first to last.
+    ``chunk_ids`` are the hits, best first: the first gave the score. ``added`` are the chunks around them that make up
+    the rest of the place. ``stages`` are those of a cascade of rerankers that read the first hit, first to last.
     """
 
     rank: int = Field(ge=1)
     chunk_ids: tuple[str, ...] = Field(min_length=1)
+    added: tuple[AddedChunk, ...]
+    duplicates: tuple[DuplicateLink, ...]
     score: float
     relevance: float
     score_parts: dict[str, float]
@@ -179,6 +197,9 @@ class QueryLink(ChainModel):
     reranker: str
     reranker_errors: tuple[str, ...] = ()
     min_relevance: float
+    mmr_lambda: float | None
+    expand: str
+    expand_tokens: int
 
 
 class IndexLink(ChainModel):

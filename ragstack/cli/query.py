@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ragstack.api.discovery import RunningServer
-    from ragstack.citations.chain import Chain, Citation, Place
+    from ragstack.citations.chain import Chain, Citation, PassageLink, Place
     from ragstack.config.loader import LoadedConfig
     from ragstack.filters import Filter
 
@@ -141,14 +141,15 @@ def _print_answer(chain: Chain) -> None:
         Text(printable(answer.text), style="bold" if uses_color(sys.stdout) else ""), soft_wrap=not out.is_terminal
     )
     out.print()
-    places = {passage.rank: passage.place for passage in chain.passages}
+    passages = {passage.rank: passage for passage in chain.passages}
     by_marker: dict[int, list[Citation]] = {}
     for citation in answer.citations:
         by_marker.setdefault(citation.marker, []).append(citation)
     for marker, citations in by_marker.items():
-        passage = places[citations[0].passage_rank]
-        out.print(_heading(f"[{marker}]", passage, citations[0].place), soft_wrap=True)
-        _print_indented(out, _highlighted(passage, citations))
+        passage = passages[citations[0].passage_rank]
+        out.print(_heading(f"[{marker}]", passage.place, citations[0].place), soft_wrap=True)
+        _print_indented(out, _highlighted(passage.place, citations))
+        _print_duplicates(passage)
         out.print()
 
 
@@ -179,8 +180,15 @@ def _print_passages(chain: Chain) -> None:
     for passage in chain.passages:
         out.print(_heading(f"{passage.rank}.", passage.place, passage.place), soft_wrap=True)
         _print_indented(out, _highlighted(passage.place, ()))
+        _print_duplicates(passage)
         out.print(f"score {passage.score:.3f}, relevance {passage.relevance:.3f}", style="dim")
         out.print()
+
+
+def _print_duplicates(passage: PassageLink) -> None:
+    if passage.duplicates:
+        places = ", ".join(_where(duplicate.place) for duplicate in passage.duplicates)
+        console().print(f"the same words in {places}", style="dim", markup=False, soft_wrap=True)
 
 
 def _heading(label: str, passage: Place, quoted: Place) -> Text:

@@ -127,7 +127,7 @@ class ExtractiveGeneratorConfig(ConfigBlock):
     """The sentences of the passages that answer best, each with its marker; needs no language model."""
 
     type: Literal["extractive"] = Field(default="extractive", description="Quotes, no language model.")
-    max_sentences: int = Field(default=3, ge=1, le=50, description="Most sentences in an answer.")
+    max_sentences: int = Field(default=5, ge=1, le=50, description="Most sentences in an answer.")
 
 
 class IndexerConfig(ConfigBlock):

@@ -38,7 +38,7 @@ class ModelCard:
     ``files`` is None for a local folder. ``max_tokens`` is what the model reads of one text, special
     tokens left out. Prompts are put before the text and count towards it. Vectors are always brought to
     length 1. ``languages`` are ISO 639-1 codes. ``size_bytes`` is the size of the weights on disk.
-    ``projection_file`` is package data of ragstack: the matrix by which the model's token vectors are
+    ``token_compression_file`` is package data of ragstack: by what the model's token vectors are
     shortened for storage, where one was fitted.
     """
 
@@ -52,7 +52,7 @@ class ModelCard:
     size_bytes: int
     query_prompt: str = ""
     passage_prompt: str = ""
-    projection_file: str | None = None
+    token_compression_file: str | None = None
     description: str = ""
 
 
@@ -75,7 +75,7 @@ MODELS: dict[str, ModelCard] = {
             languages=("en",),
             licence="Apache-2.0",
             size_bytes=22_928_619,
-            projection_file="all-MiniLM-L6-v2.projection.npy",
+            token_compression_file="all-MiniLM-L6-v2.tokens.npz",  # noqa: S106 - tokens of a text
             description="Default. English, 6 layers, int8 weights with fp32 arithmetic; needs no network and no GPU.",
         ),
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from ragstack.errors import IndexNotFoundError
 from ragstack.ledger.schema import FORMAT_VERSION, LEDGER_FILE, WHAT
-from ragstack.ledger.spans import span_chunk_ids, unpack_spans
+from ragstack.ledger.spans import StoredSpan, span_chunk_ids, unpack_spans
 from ragstack.source_names import path_of_name
 from ragstack.sqlite import open_read_only, translated
 from ragstack.types import Float32Array
@@ -105,6 +105,16 @@ class SnapshotReader:
                     )
                 )
         return np.array([found.get(i, 0) for i in wanted], dtype=np.float32)
+
+    def chunk_spans(self, generation: int, source_id: str, source_version: str) -> list[StoredSpan]:
+        """The chunks of one version of a file in a generation; none when it is neither published nor to be purged."""
+        with translated(self._path, WHAT):
+            row = self._connection.execute(
+                "SELECT spans FROM sources WHERE generation=? AND source_id=? AND source_version=? UNION ALL"
+                " SELECT spans FROM superseded WHERE generation=? AND source_id=? AND source_version=?",
+                (generation, source_id, source_version) * 2,
+            ).fetchone()
+        return [] if row is None else unpack_spans(row[0])
 
     def embedded(self, generation: int, digests: Sequence[bytes]) -> dict[bytes, str]:
         """The published chunk that has each digest's embedded text, for those that have one."""

@@ -27,9 +27,9 @@ from ragstack.reranking.cascade import stage_errors
 from ragstack.retrieval.answering import AnswerWriter
 from ragstack.retrieval.candidates import Retriever
 from ragstack.retrieval.chain_builder import Found, OpenPassage, build_chain
+from ragstack.retrieval.context import ContextBuilder, context_passage
 from ragstack.retrieval.events import Answered, PassagesFound, QueryEvent, SentenceWritten
 from ragstack.retrieval.generation_parts import GenerationParts
-from ragstack.retrieval.passages import build_passages
 from ragstack.retrieval.turns import Turns
 from ragstack.types import Float32Array
 
@@ -231,26 +231,23 @@ class QueryEngine:
         # One passage that answers makes its weaker neighbours worth showing; the answer rests on relevant ones alone.
         is_answered = any(score.relevance >= min_relevance for score in ranked)
         payloads = {hit.id: hit.payload for hit in considered}
-        passages = build_passages(ranked, payloads, top_n) if is_answered else []
         with clock.stage("cite"):
+            builder = ContextBuilder(retrieval, self._store, self._ledger, snapshot)
+            passages = builder.passages(ranked, payloads, top_n) if is_answered else []
             opened = [OpenPassage.open(passage, self._documents, self._ledger.source_uri) for passage in passages]
             found = Found(
                 request.text, search_text, pinned, snapshot, hits, opened, top_n, min_relevance, parts.reranker.name
             )
             chain = build_chain(found, parts.config, stage_errors(ranked))
-        relevant = [(rank, p) for rank, p in enumerate(passages, 1) if p.score.relevance >= min_relevance]
-        tokens = parts.passage_tokens([passage for _, passage in relevant]) if request.with_answer else {}
+        relevant = [(rank, p) for rank, p in enumerate(opened, 1) if p.passage.score.relevance >= min_relevance]
+        tokens = parts.passage_tokens([each.passage for _, each in relevant]) if request.with_answer else {}
         question = Question(
             search_text,
             WeightedTokens(query.tokens, query.token_idf),
             lambda text: parts.tokens_of(text, snapshot.chunk_count, frequencies),
             request.cancellation,
         )
-        context = [
-            ContextPassage(rank, passage.best, passage.score.relevance, tokens[passage.best.chunk_id])
-            for rank, passage in relevant
-            if request.with_answer
-        ]
+        context = [context_passage(rank, each, tokens) for rank, each in relevant if request.with_answer]
         return chain, _Context(question, context, opened)
 
     def _answer(self, context: _Context) -> Generator[SentenceWritten, None, AnswerLink]:

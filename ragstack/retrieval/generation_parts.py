@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ragstack.adapters.base import SearchParams
-from ragstack.assembly import build_bm25, build_embedder, build_reranker, keeps_token_vectors, token_vector_store
+from ragstack.assembly import (
+    build_bm25,
+    build_embedder,
+    build_reranker,
+    keeps_token_vectors,
+    passage_embedder,
+    recomputes_token_vectors,
+    reranker_blocks,
+    token_vector_store,
+    token_vectors_kept,
+)
 from ragstack.config.models import PipelineConfig
 from ragstack.config.rerankers import NoRerankerConfig
 from ragstack.embedding.base import Embedder
@@ -20,6 +30,8 @@ from ragstack.generation.base import WeightedTokens
 from ragstack.ledger.schema import TERMS, TOKENS, token_vectors_file
 from ragstack.ledger.snapshot import Snapshot
 from ragstack.reranking.base import Reranker, RerankQuery, TokenVectorStore, close_reranker
+from ragstack.reranking.relevance import REFERENCE, REFERENCE_MODEL, Background, RelevanceScale
+from ragstack.retrieval.background import measure_background
 from ragstack.retrieval.candidates import LegQuery
 from ragstack.retrieval.passages import Passage
 from ragstack.types import Float32Array, TokenVectors
@@ -59,9 +71,11 @@ class GenerationParts:
         is_lent = lent is not None and indexed.embedder == config.embedder
         embedder = lent if lent is not None and is_lent else build_embedder(indexed.embedder)
         tokens = None
-        if keeps_token_vectors(as_built(snapshot)):
-            tokens = token_vector_store(state_dir / token_vectors_file(snapshot.generation), indexed.embedder)
-        reranker = build_reranker(indexed, tokens)
+        built = as_built(snapshot)
+        holds_vectors = keeps_token_vectors(built) and not recomputes_token_vectors(built)
+        if holds_vectors or keeps_token_vectors(indexed):
+            tokens = token_vector_store(state_dir / token_vectors_file(snapshot.generation), built)
+        reranker = build_reranker(indexed, tokens, embedder)
         return cls(snapshot.generation, indexed, embedder, build_bm25(indexed), tokens, reranker, not is_lent)
 
     def close(self) -> None:
@@ -91,8 +105,17 @@ class GenerationParts:
             raise ValueError("the embedder did not return what it was asked for")
         weighted = self._weighted(vectors.tokens[0], chunk_count, frequencies)
         sparse = self.bm25.encode_query(text, lambda ids: [int(n) for n in frequencies(TERMS, ids)], chunk_count)
-        query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf)
+        ceiling = float(sparse.values.sum()) * (self.bm25.k1 + 1)
+        scale = RelevanceScale(chunk_count, ceiling, self.background)
+        query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf, scale)
         return query, LegQuery(vectors.dense[0], sparse)
+
+    @cached_property
+    def background(self) -> Background:
+        """What unrelated texts have in common with this model: known of the default one, measured of any other."""
+        if self.embedder.info.name == REFERENCE_MODEL:
+            return REFERENCE
+        return measure_background(self.embedder, self._prepared)
 
     def tokens_of(self, text: str, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
         """The token vectors of any text, in the space of the passages'; of a long one, those of its beginning."""
@@ -105,19 +128,20 @@ class GenerationParts:
         return self._weighted(vectors.tokens[0], chunk_count, frequencies)
 
     def passage_tokens(self, passages: Sequence[Passage]) -> dict[str, TokenVectors]:
-        """Token vectors by chunk id of the passages' best chunks: the stored ones, or made where none are kept."""
-        chunks = [passage.best for passage in passages]
-        if self.token_vectors is not None:
+        """Token vectors by chunk id of the passages' chunks: the stored ones, or made where none are kept."""
+        chunks = [chunk for passage in passages for chunk in passage.members]
+        if self.token_vectors is not None and not recomputes_token_vectors(self.config):
             return self.token_vectors.get([chunk.chunk_id for chunk in chunks])
-        vectors = self.embedder.embed([chunk.embedded_text for chunk in chunks], "passage", ("tokens",))
-        return {chunk.chunk_id: tokens for chunk, tokens in zip(chunks, vectors.tokens or (), strict=True)}
+        made = passage_embedder(self.embedder)([chunk.embedded_text for chunk in chunks]) if chunks else ()
+        return {chunk.chunk_id: self._prepared(tokens) for chunk, tokens in zip(chunks, made, strict=True)}
 
     def _weighted(self, tokens: TokenVectors, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
-        counts = frequencies(TOKENS, tokens.token_ids.tolist())
-        idf = token_idf(counts, chunk_count)
-        if self.token_vectors is not None:
-            tokens = TokenVectors(self.token_vectors.project(tokens.vectors), tokens.token_ids, tokens.byte_spans)
-        return WeightedTokens(tokens, idf)
+        prepared = self._prepared(tokens)
+        counts = frequencies(TOKENS, prepared.token_ids.tolist())
+        return WeightedTokens(prepared, token_idf(counts, chunk_count))
+
+    def _prepared(self, tokens: TokenVectors) -> TokenVectors:
+        return tokens if self.token_vectors is None else self.token_vectors.prepare(tokens)
 
 
 def token_idf(counts: Float32Array, chunk_count: int) -> Float32Array:
@@ -134,10 +158,13 @@ def as_built(snapshot: Snapshot) -> PipelineConfig:
 def as_indexed(config: PipelineConfig, snapshot: Snapshot) -> PipelineConfig:
     """The config with the blocks that the index was built with.
 
-    A reranker that compares token vectors needs an index that keeps them: without, it is left out until the next run.
+    A reranker that compares token vectors which the index does not keep has to wait for the next run: until then the
+    index's own reranks, or none where that is not fully known.
     """
-    indexed = as_built(snapshot)
-    update: dict[str, Any] = {name: getattr(indexed, name) for name in _BLOCKS_OF_THE_INDEX}
-    if keeps_token_vectors(config) and not keeps_token_vectors(indexed):
-        update["reranker"] = NoRerankerConfig()
-    return config.model_copy(update=update)
+    built = as_built(snapshot)
+    found = config.model_copy(update={name: getattr(built, name) for name in _BLOCKS_OF_THE_INDEX})
+    if token_vectors_kept(found) in ("none", token_vectors_kept(built)):
+        return found
+    # A remote reranker's key is not in the ledger.
+    is_known = keeps_token_vectors(built) and not any(block.type == "remote" for block in reranker_blocks(built))
+    return found.model_copy(update={"reranker": built.reranker if is_known else NoRerankerConfig()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ragstack.assembly import build_text_reranker, compares_vectors, text_reranker
+from ragstack.assembly import build_text_reranker, compares_vectors, text_reranker, token_vectors_of_texts
 from ragstack.cancellation import Cancellation
 from ragstack.embedding.base import Embeddings
 from ragstack.errors import InputError
@@ -12,7 +12,6 @@ from ragstack.integrations.langchain.backend import Ranked, Truncate
 from ragstack.integrations.langchain.texts import cut_texts
 from ragstack.pipeline import Pipeline
 from ragstack.reranking.base import RerankQuery
-from ragstack.reranking.memory_token_vectors import MemoryTokenVectorStore
 from ragstack.retrieval.corpus_weights import corpus_idf
 from ragstack.retrieval.text_ranking import bare_query, rank_in_order, text_ids
 from ragstack.types import Float32Array, TokenVectors
@@ -41,9 +40,10 @@ def rank_texts(pipeline: Pipeline, query: str, texts: Sequence[str], truncate: T
     passages = cut_texts(embedder, texts, "passage", truncate)
     found = embedder.embed(passages, "passage", ("dense", "tokens"))
     (query_dense, query_tokens), (dense, tokens) = _both(asked), _both(found)
-    made = MemoryTokenVectorStore(dict(zip(text_ids(len(texts)), tokens, strict=True)))
-    idf = corpus_idf(config, pipeline.state_dir, query_tokens[0])
-    asking = RerankQuery(query, query_dense[0], query_tokens[0], idf)
+    made = token_vectors_of_texts(config, dict(zip(text_ids(len(texts)), tokens, strict=True)))
+    asked_tokens = made.prepare(query_tokens[0])
+    idf = corpus_idf(config, pipeline.state_dir, asked_tokens)
+    asking = RerankQuery(query, query_dense[0], asked_tokens, idf)
     ranked = rank_in_order(reranker or build_text_reranker(config, made), asking, passages, dense @ query_dense[0])
     return [Ranked(index, score) for index, score in ranked]
 
