@@ -87,7 +87,7 @@ class RerankClient:
             raise self.errors.of_status(response, texts[0].name if len(texts) == 1 else "")
         try:
             reply = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self.errors.error("answered with what is no JSON", CHECK_URL) from None
         try:
             return read_scores(self._config, reply, len(texts))
@@ -148,5 +148,5 @@ def retry_after_s(value: str, now: datetime | None = None) -> float:
 def _json_or_none(response: httpx.Response) -> Any:
     try:
         return response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

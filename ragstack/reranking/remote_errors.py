@@ -96,7 +96,7 @@ def _detail(response: httpx.Response) -> str:
     """What the server says of its fault, in whichever of the usual shapes."""
     try:
         found: Any = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return response.text if not response.text.lstrip().startswith("<") else ""
     for key in ("error", "message", "detail"):
         if isinstance(found, dict) and key in found:

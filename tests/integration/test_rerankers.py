@@ -18,7 +18,7 @@ from ragstack.api.app import create_app
 from ragstack.citations.chain import Chain, chain_digest
 from ragstack.cli.main import main
 from ragstack.config.rerankers import RemoteRerankerConfig
-from ragstack.errors import InterruptedRunError, RerankingError
+from ragstack.errors import ConfigError, InterruptedRunError, RerankingError
 from ragstack.reranking.cross_encoder import CrossEncoderReranker
 from ragstack.reranking.remote import RemoteReranker
 from ragstack.retrieval.engine import QueryRequest
@@ -292,3 +292,13 @@ def test_erasing_waits_for_queries_that_are_reranked(corpus: Path, tmp_path: Pat
             assert "lever" in query.result().passages[0].place.text
             assert erasing.result().erased
             assert all(p.place.source_id != "corpus/guide.md" for p in pipeline.query(QUERY).passages)
+
+
+def test_chunks_that_the_cross_encoder_cannot_read_are_a_mistake_in_the_config(model: Path, tmp_path: Path) -> None:
+    strict = {**config({**cross_encoder(model), "long_passages": "error"}), "chunker": {"max_tokens": 64}}
+    (tmp_path / "a.txt").write_text("a pump")
+    told = r"chunker\.max_tokens: 64 is too much for the 64 tokens that words-in-common"
+    with ragstack.open(strict, state_dir=tmp_path / "state") as pipeline, pytest.raises(ConfigError, match=told):
+        pipeline.index(tmp_path / "a.txt")
+    with ragstack.open({**strict, "chunker": {"max_tokens": 40}}, state_dir=tmp_path / "state") as pipeline:
+        assert pipeline.index(tmp_path / "a.txt").exit_status == 0

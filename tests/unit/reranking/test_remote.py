@@ -200,6 +200,8 @@ def test_retry_after_in_both_forms() -> None:
         (Answer(b"x" * 999, 418), {}, r"failed \(status 418: x{200}…\)"),
         (Answer(b"", 307, {"Location": "http://elsewhere"}), {}, r"answered with a redirection \(status 307\)"),
         (Answer(b"<html>"), {}, "answered with what is no JSON"),
+        (Answer(b"[" * 100_000), {}, "answered with what is no JSON"),
+        (Answer([{"index": i, "score": 10**400} for i in range(3)]), {}, "no finite score for chunk a"),
         (Answer({"rankings": []}), {}, "answered, but not with a list of results, as api: tei has it"),
         (Answer([]), {"api": "cohere"}, "not with a list of results in 'results', as api: cohere has it"),
         (Answer([{"index": 0, "score": 1.0}]), {}, "gave scores for 1 of 3 passages"),
