@@ -145,7 +145,7 @@ def _build_one_reranker(
 ) -> Reranker:
     if isinstance(block, LateInteractionConfig):
         settings = _settings(block, without=("token_vectors",))
-        if embedder is not None and token_vectors is not None and block.token_vectors == "recomputed":  # noqa: S105
+        if embedder is not None and token_vectors is not None and _recomputes(block):
             return RecomputedLateInteraction(passage_embedder(embedder), token_vectors.prepare, **settings)
         return cast(Reranker, RERANKERS.load(block.type)(token_vectors, **settings))
     if isinstance(block, RemoteRerankerConfig):
@@ -187,7 +187,11 @@ def reranker_blocks(config: PipelineConfig) -> list[RerankerConfig]:
 def recomputes_token_vectors(config: PipelineConfig) -> bool:
     """True when that store holds no vectors, and each query makes those of its candidates."""
     block = _late_interaction(config)
-    return block is not None and block.token_vectors == "recomputed"  # noqa: S105
+    return block is not None and _recomputes(block)
+
+
+def _recomputes(block: LateInteractionConfig) -> bool:
+    return block.token_vectors == "recomputed"  # noqa: S105
 
 
 def token_vectors_kept(config: PipelineConfig) -> str:

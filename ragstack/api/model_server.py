@@ -218,11 +218,11 @@ class ModelServer:
         of_query, of_texts = asked.embeddings, passages.embeddings
         assert of_query.dense is not None and of_query.tokens is not None  # both were asked for
         assert of_texts.dense is not None and of_texts.tokens is not None
-        made = token_vectors_of_texts(self._config, dict(zip(text_ids(len(texts)), of_texts.tokens, strict=True)))
-        tokens = made.prepare(of_query.tokens[0])
+        store = token_vectors_of_texts(self._config, dict(zip(text_ids(len(texts)), of_texts.tokens, strict=True)))
+        tokens = store.prepare(of_query.tokens[0])
         idf = corpus_idf(self._config, self._pipeline.state_dir, tokens) if with_corpus else no_idf(len(tokens))
         asking = RerankQuery(query, of_query.dense[0], tokens, idf)
-        reranker = self._pipeline.text_reranker or build_text_reranker(self._config, made)
+        reranker = self._pipeline.text_reranker or build_text_reranker(self._config, store)
         return _rankings(rank_in_order(reranker, asking, texts, of_texts.dense @ of_query.dense[0]))
 
     async def _rank_by_text(self, query: str, texts: Sequence[str], check: Callable[[], None]) -> list[Ranking]:

@@ -114,7 +114,7 @@ class PassageLink(ChainModel):
     """One passage kept after reranking: the chunks it was made from, its rank (from 1), scores and place.
 
     ``chunk_ids`` are the hits, best first: the first gave the score. ``added`` are the chunks around them that make up
-    the rest of the place. ``stages`` are those of a cascade that read the first, first to last.
+    the rest of the place. ``stages`` are those of a cascade of rerankers that read the first hit, first to last.
     """
 
     rank: int = Field(ge=1)

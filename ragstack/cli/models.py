@@ -16,7 +16,8 @@ _LANGUAGES_SHOWN = 6
 Use one in ragstack.yaml:
   embedder:
     model: all-MiniLM-L6-v2
-A folder with model.onnx and tokenizer.json, or a Hugging Face id with a revision, works there too.
+A folder with model.onnx and tokenizer.json, or a Hugging Face id with a revision, works there too. Cross-encoders have
+no names here: give such a folder or id as the model of a reranker of type cross_encoder.
 """)
 def models(as_json: JsonOption = False) -> int:
     """List the embedding models that are known by name, and whether their files are on this machine."""

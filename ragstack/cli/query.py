@@ -229,7 +229,11 @@ def _print_passages(chain: Chain) -> None:
         out.print(_heading(f"{passage.rank}.", passage.place, passage.place), soft_wrap=True)
         _print_indented(out, _highlighted(passage.place, ()))
         _print_duplicates(passage)
-        out.print(f"score {passage.score:.3f}, relevance {passage.relevance:.3f}", style="dim")
+        stages = "".join(
+            f", {stage.reranker} {f'#{stage.rank}' if stage.rank else 'failed'}" for stage in passage.stages
+        )
+        scores = f"score {passage.score:.3f}, relevance {passage.relevance:.3f}{printable(stages)}"
+        out.print(scores, style="dim", soft_wrap=True)
         out.print()
 
 

@@ -19,16 +19,16 @@ class RerankQuery:
 
     ``dense`` ``(dim,) float32`` of length 1. ``tokens`` are its token vectors, in the space of the
     candidates' (:meth:`TokenVectorStore.prepare`); ``token_idf`` ``(t,) float32`` is how telling each of
-    them is in this corpus (inverse document frequency, ≥ 0). ``scale`` is what relevance is measured against. A
-    reranker that takes long gives up, with InterruptedRunError, once ``cancellation`` was asked.
+    them is in this corpus (inverse document frequency, ≥ 0). ``scale`` is what relevance is measured against.
+    A reranker that takes long gives up, with InterruptedRunError, once ``cancellation`` was asked.
     """
 
     text: str
     dense: Float32Array
     tokens: TokenVectors
     token_idf: Float32Array
-    cancellation: Cancellation = field(default_factory=Cancellation)
     scale: RelevanceScale = field(default_factory=RelevanceScale)
+    cancellation: Cancellation = field(default_factory=Cancellation)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,8 @@ class CrossEncoderFiles:
 
     ``max_tokens`` of query and passage together, special ones too. ``relevant`` is the index of the label that means
     relevant, None where the model has one output. ``pad_id`` fills up shorter rows of a batch.
+    ``scales_with_its_batch``: the weights are quantised with scales taken from the batch at hand, so a pair has another
+    score in another batch.
     """
 
     name: str
@@ -45,18 +46,11 @@ class CrossEncoderFiles:
     max_tokens: int
     relevant: int | None
     pad_id: int
+    scales_with_its_batch: bool
 
     def read_weights(self) -> bytes | Path:
         """The weights, checked against their hash: bytes, or a path where the tensors lie beside the graph."""
         return read_weights(self.weights, self.weights_sha256, RERANKER)
-
-    @cached_property
-    def scales_with_its_batch(self) -> bool:
-        """True for weights that are quantised with scales taken from the batch at hand.
-
-        Such a model gives a pair another score in another batch, so its pairs are run one by one.
-        """
-        return b"DynamicQuantizeLinear" in self.weights.read_bytes()
 
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer, its truncation and padding switched off. Raises RerankingError."""
@@ -89,16 +83,18 @@ def find_cross_encoder(
             hint="Give a folder with model.onnx, tokenizer.json and config.json, or an id (org/name) with a revision.",
         )
     weights = weights_file(folder, RERANKER)
+    data = weights.read_bytes()
     config = read_json(folder / "config.json", RERANKER)
     _check_activation(folder, config)
     return CrossEncoderFiles(
         name=folder.name if revision is None else model,
         weights=weights,
-        weights_sha256=sha256_hex(weights.read_bytes()),
+        weights_sha256=sha256_hex(data),
         tokenizer_file=folder / "tokenizer.json",
         max_tokens=_max_tokens(folder, config, max_tokens),
         relevant=_relevant_label(folder, config, label),
         pad_id=config["pad_token_id"] if isinstance(config.get("pad_token_id"), int) else 0,
+        scales_with_its_batch=b"DynamicQuantizeLinear" in data,
     )
 
 

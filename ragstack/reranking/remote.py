@@ -11,7 +11,8 @@ from ragstack.errors import InputError, RerankingError
 from ragstack.loop_thread import LoopThread
 from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore
 from ragstack.reranking.remote_apis import APIS
-from ragstack.reranking.remote_client import RerankClient
+from ragstack.reranking.remote_client import NamedText, RerankClient
+from ragstack.types import Chunk
 
 
 class RemoteReranker:
@@ -40,7 +41,7 @@ class RemoteReranker:
             return []
         # In a fixed order the requests, and with them the scores, are the same for every order of the candidates.
         ordered = sorted(candidates, key=lambda candidate: candidate.chunk.chunk_id)
-        found = self._scores(query, [candidate.chunk.embedded_text for candidate in ordered])
+        found = self._scores(query, [NamedText(_name(each.chunk), each.chunk.embedded_text) for each in ordered])
         scores = [
             RerankScore(candidate.chunk.chunk_id, score, self._relevance(score, candidate), {"remote": score})
             for candidate, score in zip(ordered, found, strict=True)
@@ -51,10 +52,10 @@ class RemoteReranker:
         """Break off what is under way and release connections. Idempotent."""
         self._loop.close(self._client.close())
 
-    def _scores(self, query: RerankQuery, texts: Sequence[str]) -> list[float]:
+    def _scores(self, query: RerankQuery, texts: Sequence[NamedText]) -> list[float]:
         query.cancellation.check()
-        for text in (query.text, *texts):
-            _check_text(text)
+        for each in (NamedText("the query", query.text), *texts):
+            _check_text(each)
         try:
             request = self._loop.submit(self._client.scores(query.text, texts))
         except RuntimeError as error:
@@ -72,26 +73,28 @@ class RemoteReranker:
         return self._client.errors.error("is asked no more", "The reranker was closed.")
 
     def _relevance(self, score: float, candidate: RerankCandidate) -> float:
-        chunk = candidate.chunk
+        name = _name(candidate.chunk)
         if not math.isfinite(score):
-            raise self._client.errors.error(
-                f"gave no finite score for chunk {chunk.chunk_id} of {chunk.source_id}", "The server's log may say why."
-            )
+            raise self._client.errors.error(f"gave no finite score for {name}", "The server's log may say why.")
         if self._gives_logits:
             return 1 / (1 + math.exp(-max(-500.0, min(500.0, score))))
         if not 0 <= score <= 1:
             raise self._client.errors.error(
-                f"gave the score {score:g} for chunk {chunk.chunk_id} of {chunk.source_id}; expected 0 to 1",
+                f"gave the score {score:g} for {name}; expected 0 to 1",
                 "Set reranker.scores to logits if the server gives the model's raw scores.",
             )
         return score
 
 
-def _check_text(text: str) -> None:
+def _name(chunk: Chunk) -> str:
+    return f"chunk {chunk.chunk_id} of {chunk.source_id}"
+
+
+def _check_text(given: NamedText) -> None:
     try:
-        text.encode("utf-8")
+        given.text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(
-            f"a text to be ranked has a lone surrogate at character {error.start}, which no UTF-8 text can hold.",
+            f"{given.name}: character {error.start} is a lone surrogate, which no UTF-8 text can hold.",
             hint="Replace the character.",
         ) from error

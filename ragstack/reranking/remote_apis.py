@@ -90,12 +90,19 @@ def read_scores(config: RemoteRerankerConfig, reply: Any, count: int) -> list[fl
         index = item.get("index") if isinstance(item, dict) else None
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < count or index in scores:
             raise ValueError(f"named a passage by {index!r}, or one twice; there were {count}")
-        score = item.get(api.score)
-        is_number = isinstance(score, (int, float)) and not isinstance(score, bool)
-        scores[index] = float(score) if is_number else math.nan
+        scores[index] = _number(item.get(api.score))
     if len(scores) != count:
         raise ValueError(f"gave scores for {len(scores)} of {count} passages")
     return [scores[index] for index in range(count)]
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return math.inf
 
 
 def batch_limit(info: Any) -> int | None:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -21,6 +21,13 @@ _TEI_BATCH = 32
 """TEI's own default of ``max_client_batch_size``, for a server whose ``/info`` is not to be had."""
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 8.0
+
+
+class NamedText(NamedTuple):
+    """A passage, and what messages call it."""
+
+    name: str
+    text: str
 
 
 class RerankClient:
@@ -43,7 +50,7 @@ class RerankClient:
         """Release connections."""
         await self._http.aclose()
 
-    async def scores(self, query: str, texts: Sequence[str]) -> list[float]:
+    async def scores(self, query: str, texts: Sequence[NamedText]) -> list[float]:
         """The score of each text, in their order, as the API gives it; NaN where that is no number.
 
         Raises RerankingError for every fault of the API. Cancelling it breaks off its requests.
@@ -54,11 +61,11 @@ class RerankClient:
         except asyncio.TimeoutError:
             raise self.errors.too_slow(self._config.timeout_s, attempts.last) from None
 
-    async def _all_scores(self, query: str, texts: Sequence[str], attempts: _Attempts) -> list[float]:
+    async def _all_scores(self, query: str, texts: Sequence[NamedText], attempts: _Attempts) -> list[float]:
         size = await self._batch_size(len(texts), attempts)
         return await self._together(query, [texts[at : at + size] for at in range(0, len(texts), size)], attempts)
 
-    async def _together(self, query: str, batches: Sequence[Sequence[str]], attempts: _Attempts) -> list[float]:
+    async def _together(self, query: str, batches: Sequence[Sequence[NamedText]], attempts: _Attempts) -> list[float]:
         tasks = [asyncio.ensure_future(self._of_batch(query, batch, attempts)) for batch in batches]
         try:
             return [score for found in await asyncio.gather(*tasks) for score in found]
@@ -66,17 +73,21 @@ class RerankClient:
             for task in tasks:  # those of the other batches, where one has failed
                 task.cancel()
 
-    async def _of_batch(self, query: str, texts: Sequence[str], attempts: _Attempts) -> list[float]:
-        response = await self._sent("POST", self._url, attempts, json=request_body(self._config, query, texts))
+    async def _of_batch(self, query: str, texts: Sequence[NamedText], attempts: _Attempts) -> list[float]:
+        body = request_body(self._config, query, [each.text for each in texts])
+        response = await self._sent("POST", self._url, attempts, json=body)
         if may_be_too_much(response.status_code) and len(texts) > 1:
             # Every server has a limit of its own, and few of them tell it beforehand.
             half = (len(texts) + 1) // 2
-            return await self._together(query, [texts[:half], texts[half:]], attempts)
+            scores = await self._together(query, [texts[:half], texts[half:]], attempts)
+            # Both were taken, so it was their number; the next query begins with it.
+            self._max_batch = min(half, self._max_batch or half)
+            return scores
         if not response.is_success:
-            raise self.errors.of_status(response)
+            raise self.errors.of_status(response, texts[0].name if len(texts) == 1 else "")
         try:
             reply = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self.errors.error("answered with what is no JSON", CHECK_URL) from None
         try:
             return read_scores(self._config, reply, len(texts))
@@ -137,5 +148,5 @@ def retry_after_s(value: str, now: datetime | None = None) -> float:
 def _json_or_none(response: httpx.Response) -> Any:
     try:
         return response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

@@ -48,14 +48,15 @@ class RemoteRerankerErrors:
         """An error of this server."""
         return RerankingError(f"the reranker {self._where} {what}.", hint=hint)
 
-    def of_status(self, response: httpx.Response) -> RerankingError:
-        """What a status that is no success means to the user."""
+    def of_status(self, response: httpx.Response, about: str = "") -> RerankingError:
+        """What a status that is no success means to the user; ``about``: the one passage of the request."""
         status = response.status_code
         what, hint = _STATUS.get(status, ("failed", "The server's log may say more."))
         if status < 400:
             what, hint = "answered with a redirection", CHECK_URL
         detail = self._brief(_detail(response))
-        return self.error(f"{what} (status {status}{': ' + detail if detail else ''})", hint)
+        told = ": ".join(each for each in (f"status {status}", about, detail) if each)
+        return self.error(f"{what} ({told})", hint)
 
     def of_transport(self, error: httpx.RequestError | httpx.InvalidURL) -> RerankingError:
         """What a connection that failed means to the user."""
@@ -95,7 +96,7 @@ def _detail(response: httpx.Response) -> str:
     """What the server says of its fault, in whichever of the usual shapes."""
     try:
         found: Any = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return response.text if not response.text.lstrip().startswith("<") else ""
     for key in ("error", "message", "detail"):
         if isinstance(found, dict) and key in found:

@@ -38,4 +38,4 @@ def rank_in_order(
 def bare_query(text: str, cancellation: Cancellation) -> RerankQuery:
     """A query for rerankers that read text alone: without vectors."""
     none = TokenVectors(np.empty((0, 1), np.float32), np.empty(0, np.int32), np.empty((0, 2), np.int32))
-    return RerankQuery(text, np.empty(0, np.float32), none, no_idf(0), cancellation)
+    return RerankQuery(text, np.empty(0, np.float32), none, no_idf(0), cancellation=cancellation)

@@ -18,7 +18,7 @@ from ragstack.api.app import create_app
 from ragstack.citations.chain import Chain, chain_digest
 from ragstack.cli.main import main
 from ragstack.config.rerankers import RemoteRerankerConfig
-from ragstack.errors import InterruptedRunError, RerankingError
+from ragstack.errors import ConfigError, InterruptedRunError, RerankingError
 from ragstack.reranking.cross_encoder import CrossEncoderReranker
 from ragstack.reranking.remote import RemoteReranker
 from ragstack.retrieval.engine import QueryRequest
@@ -217,14 +217,17 @@ def test_a_server_that_is_down(state_dir: Path, tmp_path: Path, capsys: pytest.C
 
 
 def test_giving_up_a_query_breaks_off_the_reranker(state_dir: Path) -> None:
+    request = QueryRequest(QUERY)
+
+    def respond(seen: Seen) -> Answer:
+        request.cancellation.request()
+        return Answer(b"[]", stall_s=60)
+
     with running() as server:
-        server.in_turn(Answer(b"[]", stall_s=60))
+        server.answering(respond)
         slow = {"type": "remote", "api": "tei", "base_url": server.url, "max_batch_size": 100, "timeout_s": 60}
-        with ragstack.open(config(slow), state_dir=state_dir) as pipeline:
-            request = QueryRequest(QUERY)
-            threading.Timer(0.5, request.cancellation.request).start()
-            with pytest.raises(InterruptedRunError):
-                pipeline.engine.query(request)
+        with ragstack.open(config(slow), state_dir=state_dir) as pipeline, pytest.raises(InterruptedRunError):
+            pipeline.engine.query(request)
         assert server.seen[0].client_left.wait(10)
 
 
@@ -272,9 +275,8 @@ def test_erasing_waits_for_queries_that_are_reranked(corpus: Path, tmp_path: Pat
     def respond(seen: Seen) -> Answer:
         asked.set()
         go_on.wait(20)
-        return Answer(
-            [{"index": index, "score": float("lever" in text)} for index, text in enumerate(seen.body["texts"])]
-        )
+        scores = enumerate(float("lever" in text) for text in seen.body["texts"])
+        return Answer([{"index": index, "score": score} for index, score in scores])
 
     with running() as server:
         server.answering(respond)
@@ -287,6 +289,16 @@ def test_erasing_waits_for_queries_that_are_reranked(corpus: Path, tmp_path: Pat
             erasing = pool.submit(pipeline.erase, "corpus/guide.md")
             assert not erasing.done()
             go_on.set()
-            assert "red lever" in query.result().passages[0].place.text
+            assert "lever" in query.result().passages[0].place.text
             assert erasing.result().erased
             assert all(p.place.source_id != "corpus/guide.md" for p in pipeline.query(QUERY).passages)
+
+
+def test_chunks_that_the_cross_encoder_cannot_read_are_a_mistake_in_the_config(model: Path, tmp_path: Path) -> None:
+    strict = {**config({**cross_encoder(model), "long_passages": "error"}), "chunker": {"max_tokens": 64}}
+    (tmp_path / "a.txt").write_text("a pump")
+    told = r"chunker\.max_tokens: 64 is too much for the 64 tokens that words-in-common"
+    with ragstack.open(strict, state_dir=tmp_path / "state") as pipeline, pytest.raises(ConfigError, match=told):
+        pipeline.index(tmp_path / "a.txt")
+    with ragstack.open({**strict, "chunker": {"max_tokens": 40}}, state_dir=tmp_path / "state") as pipeline:
+        assert pipeline.index(tmp_path / "a.txt").exit_status == 0
