@@ -6,6 +6,10 @@ The files should hold a few hundred kilobytes of general text in the model's lan
 that retrieval is judged by. The matrix is the leading right singular vectors of all token vectors, found
 from their second moments, so memory does not grow with the text. Prints the share of the vectors'
 squared length that it keeps.
+
+``--skip 1`` leaves out the first of them. Where all vectors of a model point into one direction (more than half of the
+squared length of multilingual-e5-small's, docs/languages.md), that direction says nothing of a token, and MaxSim
+without it is spread as it is for other models.
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="all-MiniLM-L6-v2")
     parser.add_argument("--dimensions", type=int, default=96)
+    parser.add_argument("--skip", type=int, default=0, help="leading directions that are left out")
     parser.add_argument("--max-passages", type=int, default=1200, help="taken evenly from all files")
     options = parser.parse_args()
 
@@ -56,12 +61,14 @@ def main() -> None:
             moments += found.vectors.T.astype(np.float64) @ found.vectors
             tokens += len(found)
     values, vectors = np.linalg.eigh(moments)
-    leading = vectors[:, ::-1][:, : options.dimensions]
+    taken = slice(options.skip, options.skip + options.dimensions)
+    leading = vectors[:, ::-1][:, taken]
     # The sign of a singular vector is arbitrary; fixed here so that another run gives the same file.
     leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(leading.shape[1])])
     np.save(options.out, leading.astype(np.float16), allow_pickle=False)
-    kept = values[::-1][: options.dimensions].sum() / values.sum()
+    kept = values[::-1][taken].sum() / values.sum()
     print(f"{len(texts)} passages, {tokens} tokens: {dim} -> {options.dimensions} dimensions keep {kept:.4f}")
+    print(f"the first directions: {(values[::-1][:4] / values.sum()).round(4).tolist()}")
 
 
 if __name__ == "__main__":

@@ -124,6 +124,7 @@ MODELS: dict[str, ModelCard] = {
             size_bytes=71_622_400,
             query_prompt="query: ",
             passage_prompt="passage: ",
+            projection_file="multilingual-e5-small.projection.npy",
             description="93 languages, across languages too; 12 layers, 4-bit weights with fp32 arithmetic.",
         ),
     )
