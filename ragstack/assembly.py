@@ -6,7 +6,7 @@ Implementations take plain keyword settings; a block that names a third party's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +20,6 @@ from ragstack.chunking.registry import CHUNKERS
 from ragstack.config.embedders import Bm25Config
 from ragstack.config.generators import OpenAIGeneratorConfig
 from ragstack.config.models import (
-    EmbedderConfig,
     GeneratorConfig,
     PipelineConfig,
     ThirdPartyConfig,
@@ -29,8 +28,8 @@ from ragstack.config.rerankers import LateInteractionConfig
 from ragstack.config.stores.qdrant_edge import QdrantEdgeStoreConfig
 from ragstack.embedding.base import Embedder, ModelInfo
 from ragstack.embedding.bm25 import Bm25Encoder
-from ragstack.embedding.projection import token_projection
 from ragstack.embedding.registry import EMBEDDERS
+from ragstack.embedding.token_compression import token_compression
 from ragstack.errors import InputError
 from ragstack.generation.base import Generator
 from ragstack.generation.registry import GENERATORS
@@ -38,8 +37,12 @@ from ragstack.ledger.file_pins import FilePins
 from ragstack.ledger.pins import Pins, SnapshotPins
 from ragstack.registry import Registry
 from ragstack.reranking.base import Reranker, TokenVectorStore
+from ragstack.reranking.memory_token_vectors import MemoryTokenVectorStore
+from ragstack.reranking.recomputed import RecomputedLateInteraction
 from ragstack.reranking.registry import RERANKERS
+from ragstack.reranking.token_codec import TokenCodec
 from ragstack.reranking.token_vectors import SqliteTokenVectorStore
+from ragstack.types import TokenVectors
 
 # BM25 compares a passage's length with an average. A constant near the true one for chunks of this
 # size keeps stored vectors independent of what else is indexed, and of the order it came in.
@@ -84,11 +87,19 @@ def build_store(block: BaseModel, state_dir: Path, lock_timeout_s: float) -> Vec
     return cast(VectorStore, STORES.load(getattr(block, "type"))(block))  # noqa: B009 - every block has it
 
 
-def build_reranker(config: PipelineConfig, token_vectors: TokenVectorStore | None) -> Reranker:
-    """The reranker of the config; late interaction reads the index's ``token_vectors``."""
+def build_reranker(
+    config: PipelineConfig, token_vectors: TokenVectorStore | None, embedder: Embedder | None = None
+) -> Reranker:
+    """The reranker of the config; late interaction compares ``token_vectors``.
+
+    With an ``embedder``, one that recomputes them embeds the candidates; without, they are in ``token_vectors``.
+    """
     block = config.reranker
     if isinstance(block, LateInteractionConfig):
-        return cast(Reranker, RERANKERS.load(block.type)(token_vectors, **_settings(block)))
+        settings = _settings(block, without=("token_vectors",))
+        if embedder is not None and token_vectors is not None and recomputes_token_vectors(config):
+            return RecomputedLateInteraction(passage_embedder(embedder), token_vectors.prepare, **settings)
+        return cast(Reranker, RERANKERS.load(block.type)(token_vectors, **settings))
     return cast(Reranker, _build(RERANKERS, block))
 
 
@@ -107,19 +118,59 @@ def build_bm25(config: PipelineConfig) -> Bm25Encoder:
 
 
 def keeps_token_vectors(config: PipelineConfig) -> bool:
-    """True when indexing keeps token vectors: the reranker compares them."""
+    """True when the index has a store of token vectors, because the reranker compares them or counts their words."""
     return config.reranker.type == "late_interaction"
 
 
-def token_vector_store(path: Path, block: EmbedderConfig) -> TokenVectorStore:
-    """The store of token vectors at ``path``, compressed the way that fits the embedder's model."""
-    return SqliteTokenVectorStore(path, token_projection(getattr(block, "model", "")))
+def recomputes_token_vectors(config: PipelineConfig) -> bool:
+    """True when that store holds no vectors, and each query makes those of its candidates."""
+    return isinstance(config.reranker, LateInteractionConfig) and config.reranker.token_vectors == "recomputed"  # noqa: S105
+
+
+def token_vectors_kept(config: PipelineConfig) -> str:
+    """What an index keeps of its token vectors: ``none``, or a name for everything that changes what is kept."""
+    return token_codec(config).fingerprint if keeps_token_vectors(config) else "none"
+
+
+def token_codec(config: PipelineConfig) -> TokenCodec:
+    """How the index keeps token vectors: compressed the way that fits the embedder's model."""
+    found = token_compression(getattr(config.embedder, "model", ""))
+    keeps_vectors = not recomputes_token_vectors(config)
+    if found is None:
+        return TokenCodec(keeps_vectors=keeps_vectors)
+    if not keeps_vectors:  # what is not stored need not be short
+        return TokenCodec(pieces=found.pieces, keeps_vectors=False)
+    return TokenCodec(found.projection, found.steps, found.pieces)
+
+
+def token_vector_store(path: Path, config: PipelineConfig) -> TokenVectorStore:
+    """The store of token vectors at ``path``."""
+    return SqliteTokenVectorStore(path, token_codec(config))
+
+
+def token_vectors_of_texts(config: PipelineConfig, entries: Mapping[str, TokenVectors]) -> TokenVectorStore:
+    """A store over the token vectors of texts that are in no index: whole words as there, with all dimensions."""
+    found = token_compression(getattr(config.embedder, "model", ""))
+    return MemoryTokenVectorStore(entries, TokenCodec(pieces=None if found is None else found.pieces))
 
 
 def token_vector_bytes(config: PipelineConfig, model: ModelInfo) -> int:
-    """About how many bytes one token's vector takes in the store of token vectors: one a dimension."""
-    projection = token_projection(getattr(config.embedder, "model", ""))
-    return (model.token_dim if projection is None else projection.shape[1]) + 16
+    """At most about how many bytes one token takes in the store of token vectors."""
+    codec = token_codec(config)
+    dim = model.token_dim if codec.projection is None else codec.projection.shape[1]
+    return dim * codec.bits // 8 + 16
+
+
+def passage_embedder(embedder: Embedder) -> Callable[[Sequence[str]], Sequence[TokenVectors]]:
+    """Token vectors of passages, for parts that know texts and no embedder."""
+
+    def embed(texts: Sequence[str]) -> Sequence[TokenVectors]:
+        found = embedder.embed(texts, "passage", ("tokens",)).tokens
+        if found is None:
+            raise ValueError("the embedder did not return what it was asked for")
+        return found
+
+    return embed
 
 
 def _build(registry: Registry, block: BaseModel, without: tuple[str, ...] = ()) -> Any:

@@ -14,12 +14,18 @@ _LITTLE = 1_000_000
 """Free bytes below which SQLite's own message ("disk I/O error") is explained by the disk being full."""
 
 
-def open_database(path: Path, schema: str, format_version: int, *, what: str) -> sqlite3.Connection:
+_OTHER_VERSION = "Use the ragstack that wrote it, or delete the state directory and run `ragstack index` again."
+
+
+def open_database(
+    path: Path, schema: str, format_version: int, *, what: str, way_on: str = _OTHER_VERSION, page_bytes: int = 4096
+) -> sqlite3.Connection:
     """Open or create a database in WAL mode whose commits survive a power cut (``synchronous=FULL``).
 
     ``format_version`` is kept in ``PRAGMA user_version``. The connection is in manual transaction
     mode (``isolation_level=None``) and may be used from any one thread at a time; deleted rows are
-    overwritten (``secure_delete``), so that erased text is gone from the file.
+    overwritten (``secure_delete``), so that erased text is gone from the file. ``way_on`` is what the error for
+    another format version tells its reader to do. ``page_bytes`` is the size of a new file's pages.
 
     Raises IndexFormatError for a file that is damaged, is no database or has another version.
     """
@@ -27,6 +33,7 @@ def open_database(path: Path, schema: str, format_version: int, *, what: str) ->
     with translated(path, what):
         connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         try:
+            connection.execute(f"PRAGMA page_size={int(page_bytes)}")  # before the file is made; later it says nothing
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA secure_delete=ON")
@@ -35,7 +42,7 @@ def open_database(path: Path, schema: str, format_version: int, *, what: str) ->
                 with transaction(connection):
                     if _is_empty(connection):  # another process may have created it meanwhile
                         _create(connection, schema, format_version)
-            _check_version(connection, path, format_version, what)
+            _check_version(connection, path, format_version, what, way_on)
         except BaseException:
             connection.close()
             raise
@@ -66,12 +73,14 @@ def _create(connection: sqlite3.Connection, schema: str, format_version: int) ->
     connection.execute(f"PRAGMA user_version={int(format_version)}")
 
 
-def _check_version(connection: sqlite3.Connection, path: Path, format_version: int, what: str) -> None:
+def _check_version(
+    connection: sqlite3.Connection, path: Path, format_version: int, what: str, way_on: str = _OTHER_VERSION
+) -> None:
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     if found != format_version:
         raise IndexFormatError(
             f"{path}: this {what} has format version {found}; this ragstack reads version {format_version}.",
-            hint="Use the ragstack that wrote it, or delete the state directory and run `ragstack index` again.",
+            hint=way_on,
         )
 
 

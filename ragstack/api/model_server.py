@@ -22,13 +22,12 @@ from ragstack.api.model_errors import ModelRequestError
 from ragstack.api.model_texts import PreparedTexts, TextInput, Truncate, is_short, prepare_texts, texts_of
 from ragstack.api.served_models import PIPELINE_MODEL
 from ragstack.api.tracing import Tracing
-from ragstack.assembly import build_reranker, keeps_token_vectors
+from ragstack.assembly import build_reranker, keeps_token_vectors, token_vectors_of_texts
 from ragstack.embedding.base import Embedder, InputType, Output
 from ragstack.errors import RagstackError
 from ragstack.inference.threads import usable_cores
 from ragstack.pipeline import Pipeline
-from ragstack.reranking.base import RerankCandidate, Reranker, RerankQuery, no_idf
-from ragstack.reranking.memory_token_vectors import MemoryTokenVectorStore
+from ragstack.reranking.base import RerankCandidate, Reranker, RerankQuery, TokenVectorStore, no_idf
 from ragstack.retrieval.corpus_weights import corpus_idf
 from ragstack.types import Chunk, Float32Array, TokenVectors
 
@@ -213,23 +212,23 @@ class ModelServer:
         assert of_texts.dense is not None and of_texts.tokens is not None
         ids = [f"{index:08d}" for index in range(len(texts))]
         cosines = of_texts.dense @ of_query.dense[0]
-        tokens = of_query.tokens[0]
+        store = token_vectors_of_texts(self._config, dict(zip(ids, of_texts.tokens, strict=True)))
+        tokens = store.prepare(of_query.tokens[0])
         idf = corpus_idf(self._config, self._pipeline.state_dir, tokens) if with_corpus else no_idf(len(tokens))
         # BM25's part compares the texts of one request with each other; without it a text's score is its own.
         candidates = [
             RerankCandidate(Chunk(chunk_id, "", "", 0, len(text.encode()), text, 0), float(cosine), None)
             for chunk_id, text, cosine in zip(ids, texts, cosines, strict=True)
         ]
-        reranker = self._reranker(dict(zip(ids, of_texts.tokens, strict=True)))
-        scores = reranker.rerank(RerankQuery(query, of_query.dense[0], tokens, idf), candidates)
+        scores = self._reranker(store).rerank(RerankQuery(query, of_query.dense[0], tokens, idf), candidates)
         found = [Ranking(int(score.chunk_id), score.score) for score in scores]
         if not all(math.isfinite(ranking.score) for ranking in found):
             raise ModelRequestError("backend", "The reranker gave a score that is not a number.")
         return found
 
-    def _reranker(self, tokens: dict[str, TokenVectors]) -> Reranker:
+    def _reranker(self, store: TokenVectorStore) -> Reranker:
         if keeps_token_vectors(self._config):
-            return build_reranker(self._config, MemoryTokenVectorStore(tokens))
+            return build_reranker(self._config, store)
         return self._own_reranker
 
     @cached_property

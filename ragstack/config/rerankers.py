@@ -13,6 +13,10 @@ class LateInteractionConfig(ConfigBlock):
     """Rerank by the embedder's own token vectors: cosine + idf-weighted MaxSim + BM25 share."""
 
     type: Literal["late_interaction"] = Field(default="late_interaction", description="MaxSim over token vectors.")
+    token_vectors: Literal["stored", "recomputed"] = Field(
+        default="stored",
+        description="Kept by the index, about 5 kB a chunk; or made by each query, which takes seconds on a CPU.",
+    )
     dense_weight: float = Field(default=1.0, ge=0, description="Weight of the cosine of the two texts.")
     maxsim_weight: float = Field(default=1.0, ge=0, description="Weight of the idf-weighted MaxSim of their tokens.")
     sparse_weight: float = Field(default=0.3, ge=0, description="Weight of the BM25 share.")

@@ -56,7 +56,7 @@ class ModelCard:
     ``files`` is None for a local folder. ``max_tokens`` is what the model reads of one text, special
     tokens left out. Prompts are put before the text and count towards it. Vectors are always brought to
     length 1. ``languages`` are ISO 639-1 codes. ``size_bytes`` is the size of the weights on disk.
-    ``projection_file`` is package data of ragstack: the matrix by which the model's token vectors are
+    ``token_compression_file`` is package data of ragstack: by what the model's token vectors are
     shortened for storage, where one was fitted.
     """
 
@@ -70,7 +70,7 @@ class ModelCard:
     size_bytes: int
     query_prompt: str = ""
     passage_prompt: str = ""
-    projection_file: str | None = None
+    token_compression_file: str | None = None
     description: str = ""
 
 
@@ -100,7 +100,7 @@ MODELS: dict[str, ModelCard] = {
             languages=("en",),
             licence="Apache-2.0",
             size_bytes=22_928_619,
-            projection_file="all-MiniLM-L6-v2.projection.npy",
+            token_compression_file="all-MiniLM-L6-v2.tokens.npz",  # noqa: S106 - tokens of a text
             description="Default. English, 6 layers, int8 weights with fp32 arithmetic; needs no network and no GPU.",
         ),
         ModelCard(
@@ -124,7 +124,7 @@ MODELS: dict[str, ModelCard] = {
             size_bytes=71_622_400,
             query_prompt="query: ",
             passage_prompt="passage: ",
-            projection_file="multilingual-e5-small.projection.npy",
+            token_compression_file="multilingual-e5-small.tokens.npz",  # noqa: S106 - tokens of a text
             description="93 languages, across languages too; 12 layers, 4-bit weights with fp32 arithmetic.",
         ),
     )

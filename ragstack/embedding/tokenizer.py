@@ -43,6 +43,15 @@ class TextTokenizer:
         """How many special tokens the model adds to one text."""
         return self._specials
 
+    @property
+    def vocabulary(self) -> list[str]:
+        """The entries of the vocabulary by id, with the marks by which it tells beginnings of words; gaps are empty."""
+        ids = self._tokenizer.get_vocab(with_added_tokens=True)
+        entries = [""] * (max(ids.values(), default=-1) + 1)
+        for entry, token_id in ids.items():
+            entries[token_id] = entry
+        return entries
+
     def count(self, texts: Sequence[str]) -> list[int]:
         """Number of tokens of each text, special tokens left out."""
         return [len(e) for e in self._encode(texts, fast=True, specials=False)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ragstack.assembly import build_bm25, keeps_token_vectors
+from ragstack.assembly import build_bm25, token_vectors_kept
 from ragstack.chunking.base import Chunker
 from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig
@@ -29,7 +29,7 @@ def pipeline_fingerprint(config: PipelineConfig, chunker: Chunker, model: ModelI
         "model": model.fingerprint,
         "bm25": build_bm25(config).fingerprint,
         "fields": {name: declared.type for name, declared in config.fields.items()},
-        "token_vectors": keeps_token_vectors(config),
+        "token_vectors": token_vectors_kept(config),
     }
     return sha256_hex(canonical_json(parts).encode()), parts
 

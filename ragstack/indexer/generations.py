@@ -213,7 +213,7 @@ class Workspace:
             return None
         if generation not in self._tokens:
             path = self.state_dir / token_vectors_file(generation)
-            self._tokens[generation] = token_vector_store(path, self.config.embedder)
+            self._tokens[generation] = token_vector_store(path, self.config)
             self._stack.callback(self._tokens[generation].close)
         return self._tokens[generation]
 

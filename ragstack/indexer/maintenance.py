@@ -50,7 +50,7 @@ class ExistingIndex:
             return None
         number = (generation or self.generation).generation
         path = self.workspace.state_dir / token_vectors_file(number)
-        return token_vector_store(path, self.workspace.config.embedder)
+        return token_vector_store(path, self.workspace.config)
 
     def refreshed(self) -> ExistingIndex:
         """The same index with what the ledger says of the generation now."""

@@ -46,7 +46,7 @@ class EmbeddedBatch:
     """Chunks with their vectors, new and reused ones alike.
 
     ``dense`` ``(n, dim) float32``. ``tokens`` holds, for each chunk, fresh token vectors or the stored
-    bytes of equal ones, and ``token_ids`` their word pieces; both are None where none are kept.
+    bytes of equal ones, and ``token_ids`` their ids; both are None where none are kept.
     """
 
     chunks: Sequence[PreparedChunk]
@@ -135,10 +135,13 @@ class Stager:
         if self._token_vectors is not None and batch.tokens is not None and batch.token_ids is not None:
             ids = [item.chunk.chunk_id for item in batch.chunks]
             pairs = list(zip(ids, batch.tokens, strict=True))
-            self._token_vectors.put(seq, {i: tokens for i, tokens in pairs if isinstance(tokens, TokenVectors)})
+            fresh = {i: self._token_vectors.prepare(t) for i, t in pairs if isinstance(t, TokenVectors)}
+            self._token_vectors.put(seq, fresh)
             self._token_vectors.put_packed([PackedTokens(i, seq, t) for i, t in pairs if isinstance(t, bytes)])
-            for token_ids in batch.token_ids:
-                self._added[TOKENS].update(np.unique(token_ids).tolist())
+            for chunk_id, token_ids in zip(ids, batch.token_ids, strict=True):
+                # What is counted must be what is kept: it is read back when the chunk is replaced.
+                kept = fresh[chunk_id].token_ids if chunk_id in fresh else token_ids
+                self._added[TOKENS].update(np.unique(kept).tolist())
         fault_point("staged-tokens")
 
     def _bytes_of(self, batch: EmbeddedBatch) -> int:

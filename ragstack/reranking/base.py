@@ -16,7 +16,7 @@ class RerankQuery:
     """The query as the reranker sees it.
 
     ``dense`` ``(dim,) float32`` of length 1. ``tokens`` are its token vectors, in the space of the
-    candidates' (:meth:`TokenVectorStore.project`); ``token_idf`` ``(t,) float32`` is how telling each of
+    candidates' (:meth:`TokenVectorStore.prepare`); ``token_idf`` ``(t,) float32`` is how telling each of
     them is in this corpus (inverse document frequency, ≥ 0).
     """
 
@@ -75,18 +75,24 @@ class PackedTokens(NamedTuple):
 class TokenVectorStore(Protocol):
     """Token vectors of chunks, kept at index time so that a query need not encode passages again.
 
-    Vectors may come back compressed and decompressed: what ``get`` returns is close to what was put
-    and is in the space of ``project``. Entries carry the ``seq`` of the commit group that wrote them.
+    A store may keep whole words instead of word pieces, and fewer dimensions: :meth:`prepare` brings the token vectors
+    of passages and queries alike into that form. Vectors may come back compressed and decompressed: what ``get``
+    returns is close to what was put, with equal ids. Entries carry the ``seq`` of the commit group that wrote them.
     """
 
+    def prepare(self, tokens: TokenVectors) -> TokenVectors:
+        """An embedder's token vectors in the form of the stored ones, rows of length 1; document frequencies count
+        the ids of what this returns.
+        """
+
     def put(self, seq: int, entries: Mapping[str, TokenVectors]) -> None:
-        """Insert or replace by chunk id; durable after :meth:`flush`."""
+        """Insert or replace by chunk id what :meth:`prepare` gave; durable after :meth:`flush`."""
 
     def get(self, chunk_ids: Sequence[str]) -> dict[str, TokenVectors]:
-        """The entries that exist among ``chunk_ids``; vectors ``(t, d) float32`` in the space of ``project``."""
+        """The entries that exist among ``chunk_ids``; vectors ``(t, d) float32`` as :meth:`prepare` gives them.
 
-    def project(self, vectors: Float32Array) -> Float32Array:
-        """Bring query token vectors ``(t, dim)`` into the space of the stored ones: ``(t, d) float32``, length 1."""
+        A store that keeps no vectors, for an index that recomputes them, gives the ids alone: ``(t, 0) float32``.
+        """
 
     def delete(self, chunk_ids: Sequence[str]) -> None:
         """Delete by chunk id; unknown ids are no error."""

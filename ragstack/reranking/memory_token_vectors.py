@@ -6,18 +6,25 @@ from collections.abc import Mapping, Sequence
 
 from ragstack.errors import CapabilityError
 from ragstack.reranking.base import PackedTokens
-from ragstack.types import Float32Array, TokenVectors
+from ragstack.reranking.token_codec import TokenCodec
+from ragstack.types import TokenVectors
 
 
 class MemoryTokenVectorStore:
-    """A :class:`ragstack.reranking.base.TokenVectorStore` over what it is given; vectors stay as they are.
+    """A :class:`ragstack.reranking.base.TokenVectorStore` over an embedder's ``entries``, prepared but not rounded.
 
-    For the ranking of texts that came with a request. It has no packed form: nothing is copied out of it.
+    ``codec`` prepares them (None: they stay as they are). For the ranking of texts that came with a request. It has
+    no packed form: nothing is copied out of it.
     """
 
-    def __init__(self, entries: Mapping[str, TokenVectors] | None = None) -> None:
+    def __init__(self, entries: Mapping[str, TokenVectors] | None = None, codec: TokenCodec | None = None) -> None:
+        self._codec = codec or TokenCodec()
         self._entries: dict[str, tuple[int, TokenVectors]] = {}
-        self.put(0, entries or {})
+        self.put(0, {chunk_id: self.prepare(tokens) for chunk_id, tokens in (entries or {}).items()})
+
+    def prepare(self, tokens: TokenVectors) -> TokenVectors:
+        """See :class:`ragstack.reranking.base.TokenVectorStore`."""
+        return self._codec.prepare(tokens)
 
     def put(self, seq: int, entries: Mapping[str, TokenVectors]) -> None:
         """See :class:`ragstack.reranking.base.TokenVectorStore`."""
@@ -26,10 +33,6 @@ class MemoryTokenVectorStore:
     def get(self, chunk_ids: Sequence[str]) -> dict[str, TokenVectors]:
         """See :class:`ragstack.reranking.base.TokenVectorStore`."""
         return {chunk_id: self._entries[chunk_id][1] for chunk_id in chunk_ids if chunk_id in self._entries}
-
-    def project(self, vectors: Float32Array) -> Float32Array:
-        """The vectors themselves."""
-        return vectors
 
     def delete(self, chunk_ids: Sequence[str]) -> None:
         """See :class:`ragstack.reranking.base.TokenVectorStore`."""

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import numpy as np
-
 from ragstack.errors import IndexFormatError, StoreUnavailableError
 from ragstack.reranking.base import PackedTokens
-from ragstack.reranking.token_codec import decode, encode, project
+from ragstack.reranking.token_codec import TokenCodec
 from ragstack.sqlite import open_database, transaction, translated
-from ragstack.types import Float32Array, TokenVectors
+from ragstack.types import TokenVectors
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _WHAT = "store of token vectors"
+_REBUILD = "Build the index anew, beside this one, with: ragstack index (over every root that was indexed)"
 _SCHEMA = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE token_vectors (chunk_id TEXT PRIMARY KEY, seq INTEGER NOT NULL, vectors BLOB NOT NULL);
@@ -27,44 +25,55 @@ CREATE INDEX token_vectors_by_seq ON token_vectors (seq)
 _IDS_PER_STATEMENT = 900
 # Deleted pages are overwritten, so a deletion writes what it deletes into SQLite's log. Small transactions
 # keep the log small; it is a matter of a full disk.
-_DELETED_AT_ONCE = 128
+_DELETED_AT_ONCE = 64
+# Entries of some 4 kB leave a quarter of SQLite's usual pages of 4 kB empty.
+_PAGE_BYTES = 32768
+# Pages are read from the mapped file instead of being copied. SQLite maps no more than it was built for (2 GB by
+# default) and reads the rest of a larger file as ever; address space that no page is read from costs nothing.
+_MAPPED_BYTES = 1 << 40
 
 
 class SqliteTokenVectorStore:
     """A :class:`ragstack.reranking.base.TokenVectorStore` in the SQLite file ``path``, which is made when missing.
 
-    ``projection`` ``(dim, d) float32`` shortens vectors before they are kept (None: all dimensions are);
-    a file remembers which one it was written with. Every ``put`` and ``delete`` is one durable
-    transaction. Safe to call from several threads; other processes may read meanwhile.
+    ``codec`` says in what form vectors are kept (None: every piece, all dimensions, 8 bits); a file remembers which
+    one it was written with. Every ``put`` and ``delete`` is one durable transaction. The file is read through a memory
+    map, so that pages that a query needs again cost no copy. Safe to call from several threads; other processes
+    may read meanwhile.
 
     Raises IndexFormatError for a file that is damaged, of another format version or written with another
-    projection, StoreError when the file cannot be used, and StoreUnavailableError after :meth:`close`.
+    codec, StoreError when the file cannot be used, and StoreUnavailableError after :meth:`close`.
     """
 
-    def __init__(self, path: Path, projection: Float32Array | None = None) -> None:
+    def __init__(self, path: Path, codec: TokenCodec | None = None) -> None:
         self._path = Path(path)
-        self._projection = None if projection is None else np.ascontiguousarray(projection, dtype=np.float32)
+        self._codec = codec or TokenCodec()
         self._lock = threading.Lock()
         self._closed = False
-        self._connection = open_database(self._path, _SCHEMA, _FORMAT_VERSION, what=_WHAT)
+        self._connection = open_database(
+            self._path, _SCHEMA, _FORMAT_VERSION, what=_WHAT, way_on=_REBUILD, page_bytes=_PAGE_BYTES
+        )
         try:
-            self._check_projection()
+            with translated(self._path, _WHAT):
+                self._connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}").fetchone()
+            self._check_codec()
         except BaseException:
             self._connection.close()
             raise
 
     def put(self, seq: int, entries: Mapping[str, TokenVectors]) -> None:
-        """Insert or replace by chunk id. Raises ValueError when arrays of one entry do not belong together."""
-        self.put_packed([PackedTokens(i, seq, encode(tokens, self._projection)) for i, tokens in entries.items()])
+        """Insert or replace what :meth:`prepare` gave, by chunk id. Raises ValueError for arrays that do not fit."""
+        self.put_packed([PackedTokens(i, seq, self._codec.encode(tokens)) for i, tokens in entries.items()])
 
     def get(self, chunk_ids: Sequence[str]) -> dict[str, TokenVectors]:
-        """The entries that exist among ``chunk_ids``; vectors ``(t, d) float32`` of length 1, projected."""
+        """The entries that exist among ``chunk_ids``; vectors ``(t, d) float32`` of length 1, as prepared."""
         found = self.packed(chunk_ids)
-        return {item.chunk_id: decode(item.data, where=f"{self._path}, chunk {item.chunk_id}") for item in found}
+        decoded = self._codec.decode([(f"{self._path}, chunk {item.chunk_id}", item.data) for item in found])
+        return {item.chunk_id: tokens for item, tokens in zip(found, decoded, strict=True)}
 
-    def project(self, vectors: Float32Array) -> Float32Array:
-        """Bring query token vectors ``(t, dim)`` into the space of the stored ones: ``(t, d) float32``, length 1."""
-        return project(vectors, self._projection)
+    def prepare(self, tokens: TokenVectors) -> TokenVectors:
+        """Bring a passage's or a query's token vectors into the space and the words of the stored ones."""
+        return self._codec.prepare(tokens)
 
     def delete(self, chunk_ids: Sequence[str]) -> None:
         """Delete by chunk id; unknown ids are no error."""
@@ -125,22 +134,18 @@ class SqliteTokenVectorStore:
             raise StoreUnavailableError(f"{self._path}: the {_WHAT} was closed.", hint="Open it again.")
         return translated(self._path, _WHAT)
 
-    def _check_projection(self) -> None:
-        """Remember the projection of a new file; refuse a file that was written with another one."""
-        mine = "none"
-        if self._projection is not None:
-            digest = hashlib.sha256(self._projection.astype("<f4").tobytes()).hexdigest()
-            mine = f"{self._projection.shape[0]}x{self._projection.shape[1]} {digest}"
+    def _check_codec(self) -> None:
+        """Remember the codec of a new file; refuse a file that was written with another one."""
+        mine = self._codec.fingerprint
         with translated(self._path, _WHAT):
-            row = self._connection.execute("SELECT value FROM settings WHERE name = 'projection'").fetchone()
+            row = self._connection.execute("SELECT value FROM settings WHERE name = 'codec'").fetchone()
             if row is None:
                 with transaction(self._connection):
-                    self._connection.execute("INSERT OR IGNORE INTO settings VALUES ('projection', ?)", (mine,))
-                row = self._connection.execute("SELECT value FROM settings WHERE name = 'projection'").fetchone()
+                    self._connection.execute("INSERT OR IGNORE INTO settings VALUES ('codec', ?)", (mine,))
+                row = self._connection.execute("SELECT value FROM settings WHERE name = 'codec'").fetchone()
         if row[0] != mine:
             raise IndexFormatError(
-                f"{self._path}: the token vectors were kept with the projection {row[0][:24]}, "
-                f"but this model's is {mine[:24]}.",
+                f"{self._path}: the token vectors were kept with the codec {row[0][:12]}, but this one is {mine[:12]}.",
                 hint="Use the model that the index was made with, or delete the state directory and index again.",
             )
 

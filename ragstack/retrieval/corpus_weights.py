@@ -15,7 +15,7 @@ from ragstack.types import Float32Array, TokenVectors
 
 
 def corpus_idf(config: PipelineConfig, state_dir: Path, tokens: TokenVectors) -> Float32Array:
-    """Inverse document frequencies of a query's tokens, ``(t,) float32``.
+    """Inverse document frequencies of a query's tokens, prepared as the index prepares them: ``(t,) float32``.
 
     All 1 without an index, with an empty one, and with one that another model was used for: its tokens are others.
     """

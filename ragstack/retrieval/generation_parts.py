@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 
 from ragstack.adapters.base import SearchParams
-from ragstack.assembly import build_bm25, build_embedder, build_reranker, keeps_token_vectors, token_vector_store
+from ragstack.assembly import (
+    build_bm25,
+    build_embedder,
+    build_reranker,
+    keeps_token_vectors,
+    passage_embedder,
+    recomputes_token_vectors,
+    token_vector_store,
+    token_vectors_kept,
+)
 from ragstack.config.models import PipelineConfig
 from ragstack.embedding.base import Embedder
 from ragstack.embedding.bm25 import Bm25Encoder
@@ -59,8 +68,8 @@ class GenerationParts:
         embedder = lent if lent is not None and is_lent else build_embedder(indexed.embedder)
         tokens = None
         if keeps_token_vectors(indexed):
-            tokens = token_vector_store(state_dir / token_vectors_file(snapshot.generation), indexed.embedder)
-        reranker = build_reranker(indexed, tokens)
+            tokens = token_vector_store(state_dir / token_vectors_file(snapshot.generation), indexed)
+        reranker = build_reranker(indexed, tokens, embedder)
         return cls(snapshot.generation, indexed, embedder, build_bm25(indexed), tokens, reranker, not is_lent)
 
     def close(self) -> None:
@@ -107,17 +116,18 @@ class GenerationParts:
     def passage_tokens(self, passages: Sequence[Passage]) -> dict[str, TokenVectors]:
         """Token vectors by chunk id of the passages' best chunks: the stored ones, or made where none are kept."""
         chunks = [passage.best for passage in passages]
-        if self.token_vectors is not None:
+        if self.token_vectors is not None and not recomputes_token_vectors(self.config):
             return self.token_vectors.get([chunk.chunk_id for chunk in chunks])
-        vectors = self.embedder.embed([chunk.embedded_text for chunk in chunks], "passage", ("tokens",))
-        return {chunk.chunk_id: tokens for chunk, tokens in zip(chunks, vectors.tokens or (), strict=True)}
+        made = passage_embedder(self.embedder)([chunk.embedded_text for chunk in chunks]) if chunks else ()
+        return {chunk.chunk_id: self._prepared(tokens) for chunk, tokens in zip(chunks, made, strict=True)}
 
     def _weighted(self, tokens: TokenVectors, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
-        counts = frequencies(TOKENS, tokens.token_ids.tolist())
-        idf = token_idf(counts, chunk_count)
-        if self.token_vectors is not None:
-            tokens = TokenVectors(self.token_vectors.project(tokens.vectors), tokens.token_ids, tokens.byte_spans)
-        return WeightedTokens(tokens, idf)
+        prepared = self._prepared(tokens)
+        counts = frequencies(TOKENS, prepared.token_ids.tolist())
+        return WeightedTokens(prepared, token_idf(counts, chunk_count))
+
+    def _prepared(self, tokens: TokenVectors) -> TokenVectors:
+        return tokens if self.token_vectors is None else self.token_vectors.prepare(tokens)
 
 
 def token_idf(counts: Float32Array, chunk_count: int) -> Float32Array:
@@ -130,6 +140,6 @@ def as_indexed(config: PipelineConfig, snapshot: Snapshot) -> PipelineConfig:
     """The config with the blocks that the index was built with; the reranker's too where its kind differs."""
     indexed = PipelineConfig.model_validate({"version": 1, **snapshot.config["config"]})
     update: dict[str, Any] = {name: getattr(indexed, name) for name in _BLOCKS_OF_THE_INDEX}
-    if keeps_token_vectors(indexed) != keeps_token_vectors(config):
+    if token_vectors_kept(indexed) != token_vectors_kept(config.model_copy(update=update)):
         update["reranker"] = indexed.reranker
     return config.model_copy(update=update)

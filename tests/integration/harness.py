@@ -79,7 +79,7 @@ class Index:
         generation = next(g for g in ledger.generations() if g.state == "active")
         archive = SqliteArchive(self.state_dir / ARCHIVE_FILE)
         path = self.state_dir / token_vectors_file(generation.generation)
-        tokens = token_vector_store(path, self.loaded().config.embedder)
+        tokens = token_vector_store(path, self.loaded().config)
         store = self.store()
         try:
             collection = collection_name(generation.generation)

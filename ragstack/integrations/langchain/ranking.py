@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ragstack.assembly import build_reranker, keeps_token_vectors
+from ragstack.assembly import build_reranker, keeps_token_vectors, token_vectors_of_texts
 from ragstack.embedding.base import Embeddings
 from ragstack.errors import InputError
 from ragstack.integrations.langchain.backend import Ranked, Truncate
 from ragstack.integrations.langchain.texts import cut_texts
 from ragstack.pipeline import Pipeline
 from ragstack.reranking.base import RerankCandidate, RerankQuery
-from ragstack.reranking.memory_token_vectors import MemoryTokenVectorStore
 from ragstack.retrieval.corpus_weights import corpus_idf
 from ragstack.types import Chunk, Float32Array, TokenVectors
 
@@ -39,10 +38,11 @@ def rank_texts(pipeline: Pipeline, query: str, texts: Sequence[str], truncate: T
         RerankCandidate(Chunk(id_, "", "", 0, len(text.encode()), text, 0), float(vector @ query_dense[0]), None)
         for id_, text, vector in zip(ids, passages, dense, strict=True)
     ]
-    made = MemoryTokenVectorStore(dict(zip(ids, tokens, strict=True)))
+    made = token_vectors_of_texts(config, dict(zip(ids, tokens, strict=True)))
     reranker = build_reranker(config, made if keeps_token_vectors(config) else None)
-    idf = corpus_idf(config, pipeline.state_dir, query_tokens[0])
-    scores = reranker.rerank(RerankQuery(query, query_dense[0], query_tokens[0], idf), candidates)
+    asked_tokens = made.prepare(query_tokens[0])
+    idf = corpus_idf(config, pipeline.state_dir, asked_tokens)
+    scores = reranker.rerank(RerankQuery(query, query_dense[0], asked_tokens, idf), candidates)
     return [Ranked(int(score.chunk_id), score.score) for score in scores]
 
 

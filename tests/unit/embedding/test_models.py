@@ -14,8 +14,8 @@ from ragstack.embedding import model_files
 from ragstack.embedding.model_files import package_data, resolve_model
 from ragstack.embedding.models import MODELS, HubFiles, ModelCard, PackagedFiles
 from ragstack.embedding.onnx import OnnxEmbedder
-from ragstack.embedding.projection import token_projection
 from ragstack.embedding.session import load_session
+from ragstack.embedding.token_compression import token_compression
 from ragstack.errors import EmbeddingError, InputError
 from ragstack.inference.threads import _cgroup_quota, usable_cores
 from ragstack.types import sha256_hex
@@ -212,17 +212,27 @@ def test_hub_model_is_run_from_its_snapshot(folder: Path, monkeypatch: pytest.Mo
         OnnxEmbedder("registered").embed(["a"], "query")
 
 
-def test_projection_is_orthonormal_and_belongs_to_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    matrix = token_projection("all-MiniLM-L6-v2")
-    assert matrix is not None and matrix.shape == (384, 96) and matrix.dtype == np.float32
-    assert np.abs(matrix.T @ matrix - np.eye(96)).max() < 2e-3
-    assert token_projection("some/other-model") is None
-    monkeypatch.setattr("ragstack.embedding.projection.package_data", lambda name: tmp_path / name)
+def test_token_compression_belongs_to_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "all-MiniLM-L6-v2"
+    found = token_compression(name)
+    assert found is not None and found.projection.shape == (384, 96) and found.projection.dtype == np.float32
+    assert np.abs(found.projection.T @ found.projection - np.eye(96)).max() < 2e-3
+    assert found.steps.shape == (96,) and (found.steps > 0).all()
+    vocabulary = OnnxEmbedder(name).tokenizer.vocabulary
+    assert len(vocabulary) == len(found.pieces) == 30_522
+    kinds = dict(zip(vocabulary, found.pieces.tolist(), strict=True))
+    assert [kinds[entry] for entry in ("house", "##ing", "the", ",", "7")] == [0, 1, 2, 2, 0]
+    assert token_compression("some/other-model") is None
+
+    monkeypatch.setattr("ragstack.embedding.token_compression.package_data", lambda name: tmp_path / name)
     with pytest.raises(EmbeddingError, match="cannot be read"):
-        token_projection("all-MiniLM-L6-v2")
-    np.save(tmp_path / "all-MiniLM-L6-v2.projection.npy", np.zeros((3, 2), dtype=np.float16))
-    with pytest.raises(EmbeddingError, match=r"shape \(3, 2\), expected \(384, d\)"):
-        token_projection("all-MiniLM-L6-v2")
+        token_compression(name)
+    (tmp_path / f"{name}.tokens.npz").write_bytes(b"PK no archive")
+    with pytest.raises(EmbeddingError, match="cannot be read"):
+        token_compression(name)
+    np.savez(tmp_path / f"{name}.tokens.npz", projection=np.zeros((3, 2)), steps=np.ones(2), pieces=np.zeros(9))
+    with pytest.raises(EmbeddingError, match=r"projection \(3, 2\) and steps \(2,\), expected \(384, d\)"):
+        token_compression(name)
 
 
 def test_load_session_takes_a_path() -> None:
