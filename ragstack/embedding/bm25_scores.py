@@ -38,15 +38,18 @@ class Bm25Query:
 
     def true_weights(self, stored: NDArray[np.float64], term_counts: NDArray[np.float64]) -> NDArray[np.float64]:
         """The weights at the snapshot's average length of stored ones, each of a passage of so many terms."""
-        encoder = self.encoder
-        most = encoder.k1 + 1
-        nominal = _held_back(encoder, term_counts, encoder.nominal_length)
-        true = _held_back(encoder, term_counts, self.average_length)
-        # Rounded to 32 bits, the weight of a term of thousands may reach what it only approaches.
-        missing = np.maximum(most - stored, np.finfo(np.float32).tiny)
-        frequencies = np.clip(np.rint(stored * nominal / missing), 1, np.maximum(term_counts, 1))
-        weights: NDArray[np.float64] = frequencies * most / (frequencies + true)
+        frequencies = self.frequencies(stored, term_counts)
+        true = _held_back(self.encoder, term_counts, self.average_length)
+        weights: NDArray[np.float64] = frequencies * (self.encoder.k1 + 1) / (frequencies + true)
         return weights
+
+    def frequencies(self, stored: NDArray[np.float64], term_counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How often the terms with these stored weights occur, each in a passage of so many terms."""
+        nominal = _held_back(self.encoder, term_counts, self.encoder.nominal_length)
+        # Rounded to 32 bits, the weight of a term of thousands may reach what it only approaches.
+        missing = np.maximum(self.encoder.k1 + 1 - stored, np.finfo(np.float32).tiny)
+        found: NDArray[np.float64] = np.clip(np.rint(stored * nominal / missing), 1, np.maximum(term_counts, 1))
+        return found
 
     @property
     def largest_factor(self) -> float:

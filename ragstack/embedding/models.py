@@ -124,6 +124,7 @@ MODELS: dict[str, ModelCard] = {
             size_bytes=71_622_400,
             query_prompt="query: ",
             passage_prompt="passage: ",
+            token_compression_file="multilingual-e5-small.tokens.npz",  # noqa: S106 - tokens of a text
             description="93 languages, across languages too; 12 layers, 4-bit weights with fp32 arithmetic.",
         ),
     )

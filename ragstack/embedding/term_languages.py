@@ -81,10 +81,14 @@ class TermLanguages:
         words stand for the terms of all.
         """
         counters = list(dict.fromkeys(self.of_text(code) for code in sorted({*text_languages} or {""})))
-        if len(counters) > 1:
-            words = {token.casefold() for token in counters[0].analyzer.tokens(text)}
-            stop_words = [len(words & counter.analyzer.stop_words) for counter in counters]
-            most = max(stop_words)
-            if stop_words.count(most) == 1:
-                counters = [counters[stop_words.index(most)]]
-        return counters
+        if len(counters) == 1:
+            return counters
+        words = {token.casefold() for token in counters[0].analyzer.tokens(text)}
+        stop_words = [len(words & counter.analyzer.stop_words) for counter in counters]
+        most = max(stop_words)
+        return [counters[stop_words.index(most)]] if stop_words.count(most) == 1 else counters
+
+    def terms_of_query(self, text: str, text_languages: Collection[str]) -> dict[int, str]:
+        """The terms that :meth:`of_query` counts, in words, by index."""
+        counters = self.for_query(text, text_languages)
+        return {term_index(term): term for counter in counters for term in counter.analyzer.terms(text)}

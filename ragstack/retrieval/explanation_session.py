@@ -93,7 +93,8 @@ class Session:
     def term_points(self, query: LegQuery, chunk_id: str) -> dict[int, float]:
         """What each term of the query, by its index, adds to the BM25 score of a chunk that :meth:`records` has."""
         record = self._records[chunk_id]
-        return term_scores(query.sparse, record.sparse, stored_term_count(record.payload, chunk_id))
+        shared = term_scores(query.sparse, record.sparse, stored_term_count(record.payload, chunk_id))
+        return {term.index: term.score for term in shared}
 
     def analyses(self, text: str) -> list[TermCounter]:
         """How the sparse leg reads a query."""

@@ -83,14 +83,6 @@ class SparseLeg:
         return [hit.sparse if hit.sparse is not None else records[hit.id].sparse for hit in hits]
 
 
-def term_scores(query: Bm25Query, stored: SparseVector, term_count: int) -> dict[int, float]:
-    """What each term of the query, by its index, adds to the score of a passage that has it."""
-    entries = shared_entries(query.vector, [stored])
-    weights = query.true_weights(entries.values, np.full(len(entries.values), term_count, dtype=np.float64))
-    points = weights * query.vector.values[entries.at].astype(np.float64)
-    return dict(zip(query.vector.indices[entries.at].tolist(), points.tolist(), strict=True))
-
-
 def exact_scores(query: Bm25Query, stored: Sequence[SparseVector], term_counts: Sequence[int]) -> Float32Array:
     """``(n,) float32`` BM25 scores of passages at the snapshot's average length.
 
@@ -100,3 +92,33 @@ def exact_scores(query: Bm25Query, stored: Sequence[SparseVector], term_counts: 
     lengths = np.asarray(term_counts, dtype=np.float64)[entries.rows]
     true = entries._replace(values=query.true_weights(entries.values, lengths))
     return summed(query.vector, true, len(stored))
+
+
+@dataclass(frozen=True, slots=True)
+class TermScore:
+    """What one term of a query adds to a passage's score: ``query_weight * passage_weight``.
+
+    ``index`` is the term's (:meth:`Bm25Encoder.query_terms` names it), ``frequency`` how often the passage has it,
+    weights of headings and fields counted in; ``query_weight`` is its idf times how often the query asks for it.
+    """
+
+    index: int
+    frequency: int
+    query_weight: float
+    passage_weight: float
+    score: float
+
+
+def term_scores(query: Bm25Query, stored: SparseVector, term_count: int) -> list[TermScore]:
+    """The terms that a passage shares with the query, largest score first; they add up to its BM25 score."""
+    entries = shared_entries(query.vector, [stored])
+    lengths = np.full(len(entries.values), float(term_count))
+    found = zip(
+        query.vector.indices[entries.at].tolist(),
+        query.frequencies(entries.values, lengths).tolist(),
+        query.vector.values[entries.at].astype(np.float64).tolist(),
+        query.true_weights(entries.values, lengths).tolist(),
+        strict=True,
+    )
+    scores = [TermScore(index, round(tf), asked, held, asked * held) for index, tf, asked, held in found]
+    return sorted(scores, key=lambda term: (-term.score, term.index))

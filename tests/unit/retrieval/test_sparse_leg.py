@@ -24,7 +24,7 @@ from ragstack.embedding.term_index import term_index
 from ragstack.embedding.terms import TermAnalyzer
 from ragstack.errors import IndexFormatError
 from ragstack.filters import Condition
-from ragstack.retrieval.sparse_leg import SparseLeg, exact_scores
+from ragstack.retrieval.sparse_leg import SparseLeg, exact_scores, term_scores
 from ragstack.testing.memory_store import MemoryStore
 from tests.bm25_oracle import bm25_scores
 
@@ -189,3 +189,18 @@ def test_scores_do_not_depend_on_the_company(corpus: list[str]) -> None:
     together = exact_scores(asked, vectors, counts)
     alone = [exact_scores(asked, [v], [n])[0] for v, n in zip(vectors, counts, strict=True)]
     assert together.tolist() == alone
+
+
+def test_a_score_is_the_sum_of_what_its_terms_add(corpus: list[str]) -> None:
+    encoder = Bm25Encoder(nominal_length=40)
+    query = "pumps valveark levers levers unheard"
+    asked = query_over(corpus, encoder, query)
+    names = encoder.query_terms(query)
+    for text in corpus[:50]:
+        passage = encoder.encode_chunk(text, (), {})
+        terms = term_scores(asked, passage.vector, passage.term_count)
+        bag = Counter(ANALYZER.terms(text))
+        assert {names[t.index]: t.frequency for t in terms} == {t: bag[t] for t in set(ANALYZER.terms(query)) if bag[t]}
+        total = exact_scores(asked, [passage.vector], [passage.term_count])[0]
+        assert sum(t.score for t in terms) == pytest.approx(total, rel=1e-6)
+        assert [t.score for t in terms] == sorted((t.query_weight * t.passage_weight for t in terms), reverse=True)
