@@ -63,7 +63,7 @@ class Bm25Encoder:
     k1: float = 0.9
     b: float = 0.4
     nominal_length: float = 80.0
-    heading_weight: int = 1
+    heading_weight: int = 2
     field_weights: Mapping[str, int] = field(default_factory=dict)
     _languages: TermLanguages = field(init=False, repr=False, compare=False)
 
