@@ -100,9 +100,13 @@ class Bm25Encoder:
         for part in parts:
             if part.weight < 0:
                 raise ValueError(f"a part of a passage weighs {part.weight}; 0 or more was expected")
-            for index, count in counter.count(part.text).items():
+            found = counter.count(part.text) if part.weight else Counter[int]()
+            if part.weight == 1 and not counted:
+                counted = found
+                continue
+            for index, count in found.items():
                 counted[index] += count * part.weight
-        indices, counts = _sorted(+counted)
+        indices, counts = _sorted(counted)
         length = int(counts.sum())
         values = counts * (self.k1 + 1) / (counts + self.held_back(length, self.nominal_length))
         return EncodedPassage(SparseVector(indices, values.astype(np.float32)), length)
