@@ -75,7 +75,7 @@ def _leg(leg: LegExplanation | None) -> str:
         return "-"
     if leg.rank is not None:
         return str(leg.rank)
-    return f">{leg.rank_above}" if leg.rank_above is not None and leg.score > 0 else "-"
+    return f">{leg.rank_above}" if leg.rank_above is not None else "-"
 
 
 def _note(chunk: ExplainedChunk) -> str:

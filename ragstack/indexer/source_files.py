@@ -52,7 +52,8 @@ class SourceFiles:
 
     def source_ids(self, name: str) -> list[str]:
         """The source ids that a path may have, read from the working directory and below each root."""
-        paths = {_absolute(name), Path(os.path.realpath(_absolute(name)))}
+        path = _absolute(name)
+        paths = set() if path is None else {path, Path(os.path.realpath(path))}
         return [
             f"{label}/{name_of_path(path.relative_to(root))}"
             for path in sorted(paths)
@@ -119,16 +120,19 @@ class SourceFiles:
         same = [source_id for source_id in ids if source_id.rpartition("/")[2] == base]
         near = list(dict.fromkeys([*same, *difflib.get_close_matches(name, ids, n=_NEAR_MATCHES)]))[:_NEAR_MATCHES]
         hint = f"Near it: {', '.join(near)}." if near else "`ragstack status` shows what is indexed."
-        return FileFinding("not_a_source", f"There is no file {name}, and no source of this name.", hint)
+        return FileFinding("not_a_source", f"There is no file {name_of_path(name)}, and no source of this name.", hint)
 
     def _places(self, name: str) -> Sequence[Path]:
         """Where a name may be: as a path, and as a source id below its root."""
+        path, source_id = _absolute(name), name.removeprefix("id:")
+        if path is None:
+            return []
         below = [
-            root / path_of_name(name.removeprefix("id:")[len(label) + 1 :])
+            root / path_of_name(source_id[len(label) + 1 :])
             for label, root in self._known.roots.items()
-            if name.removeprefix("id:").startswith(f"{label}/")
+            if source_id.startswith(f"{label}/")
         ]
-        return [*([] if name.startswith("id:") else [_absolute(name)]), *below]
+        return below if source_id != name else [path, *below]
 
     @cached_property
     def _known(self) -> _Known:
@@ -149,5 +153,12 @@ class _Known:
     failures: dict[str, str]
 
 
-def _absolute(name: str) -> Path:
-    return Path(os.path.abspath(Path(name).expanduser()))  # noqa: PTH100 - links stay as they were named
+def _absolute(name: str) -> Path | None:
+    """The path that a name is, or None where no path can be called so."""
+    if "\0" in name:
+        return None
+    try:
+        expanded = Path(name).expanduser()
+    except RuntimeError:  # "~somebody" who is not known here
+        expanded = Path(name)
+    return Path(os.path.abspath(expanded))  # noqa: PTH100 - links stay as they were named

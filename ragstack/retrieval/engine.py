@@ -185,9 +185,10 @@ class QueryEngine:
                 self._require_open()
                 request.cancellation.check()  # it may have waited long for its turn
                 chain, context = self._retrieve(request, search_text, top_n, hold, current, clock)
-            yield PassagesFound(chain.with_timings(clock.seconds))
+            sealed = chain.with_timings(clock.seconds)  # hashing hundreds of candidates takes milliseconds: once
+            yield PassagesFound(sealed)
             if not request.with_answer:
-                yield Answered(chain.with_timings(clock.seconds))
+                yield Answered(sealed)
                 return
             with clock.stage("answer"):
                 answer = yield from self._answer(context)

@@ -84,9 +84,14 @@ def locate(expected: Expected, session: Session, files: Files | None) -> Located
 
 
 def _source_ids(name: str, files: Files | None) -> list[str]:
-    if name.startswith("id:"):
-        return [name[3:]]
-    return list(dict.fromkeys([name, *(files.source_ids(name) if files is not None else ())]))
+    try:
+        name.encode("utf-8")
+        as_id = [name.removeprefix("id:")]
+    except UnicodeEncodeError:
+        as_id = []  # a file's name, of which the id has another form
+    if name.startswith("id:") or files is None:
+        return as_id
+    return list(dict.fromkeys([*as_id, *files.source_ids(name)]))
 
 
 def _chunk(expected: Expected, chunk_id: str, session: Session) -> Located | Lost:

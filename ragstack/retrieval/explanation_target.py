@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ragstack.errors import InputError
+from ragstack.source_names import name_of_path
 
 _MAX_BYTES = 16 * 1024
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -53,11 +54,11 @@ def parse_expected(given: str) -> Expected:
         )
     if len(given.encode("utf-8", "surrogatepass")) > _MAX_BYTES:
         raise InputError(f"the expected passage is longer than {_MAX_BYTES} bytes.", hint="Give its first sentence.")
-    stripped = given.strip()
+    stripped, told = given.strip(), _told(given)
     if stripped.startswith("text:"):
-        return Expected(given, text=_required_text(stripped[5:]))
+        return Expected(told, text=_required_text(stripped[5:]))
     if len(stripped) > 1 and _QUOTES.get(stripped[0]) == stripped[-1]:
-        return Expected(given, text=_required_text(stripped[1:-1]))
+        return Expected(told, text=_required_text(stripped[1:-1]))
     if _UUID.fullmatch(stripped):
         return Expected(given, chunk_id=stripped.lower())
     places = [SourcePlace(given)]
@@ -73,12 +74,29 @@ def parse_expected(given: str) -> Expected:
         if first < 1 or last < first:
             raise InputError(f"{given}: there are no such lines.", hint="Lines count from 1; write FILE:FIRST-LAST.")
         places.append(SourcePlace(in_lines["name"], lines=(first, last)))
-    return Expected(given, places=tuple(places), text=stripped if re.search(r"\S\s+\S", stripped) else None)
+    is_text = not _is_undecodable(given) and re.search(r"\S\s+\S", stripped) is not None
+    return Expected(told, places=tuple(places), text=stripped if is_text else None)
+
+
+def _told(given: str) -> str:
+    """What was given in a form that has a UTF-8 one: a file's name may be without. Raises InputError."""
+    try:
+        return name_of_path(given) if _is_undecodable(given) else given
+    except UnicodeEncodeError as error:
+        raise InputError(
+            "the expected passage is not valid Unicode.", hint="Name the file, or its source id."
+        ) from error
+
+
+def _is_undecodable(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _required_text(text: str) -> str:
     if not text.strip():
         raise InputError("the expected text is empty.", hint="Give some words of the passage.")
+    if _is_undecodable(text):
+        raise InputError("the expected text is not valid Unicode.", hint="Give other words of the passage.")
     return text
 
 

@@ -168,10 +168,12 @@ class _Facts:
         deep, mode = self.legs[leg], self.session.config.retrieval.mode
         rank = deep.rank(chunk_id)
         hit = next((hit for hit in self.places.hits if hit.id == chunk_id), None)
+        score: float = getattr(self.scores[chunk_id], leg)
+        is_findable = leg == "dense" or score > 0
         return LegExplanation(
             rank=rank,
-            rank_above=len(deep.hits) if rank is None and not deep.complete else None,
-            score=getattr(self.scores[chunk_id], leg),
+            rank_above=len(deep.hits) if rank is None and is_findable and not deep.complete else None,
+            score=score,
             returned=hit is not None and hit.ranks.get(leg) is not None,
             searched=mode in ("hybrid", leg),
         )

@@ -226,7 +226,7 @@ class _Path:
         place = self.chunk.rerank_rank
         then = ""
         if place is not None:
-            then = f" Its {_score(self.chunk)}, would be place {place} among those reranked now"
+            then = f" Its score, {self.chunk.score:.3f}, would be place {place} among those reranked now"
             then += "." if place <= self.trace.chain.query.top_n else ", too far down to be shown."
         yield Advice(settings=changed, detail=f"With {named} it would have been reranked.{then}")
 

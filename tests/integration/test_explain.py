@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import ragstack
 from ragstack.adapters.base import Hit, HybridHits, SearchParams, VectorStore
@@ -234,6 +236,39 @@ def test_a_place_that_is_not_there_is_a_mistake(pipeline: ragstack.Pipeline) -> 
     for expected in ("corpus/far.txt:99", "corpus/far.txt@5-9000"):
         with pytest.raises(InputError):
             pipeline.explain(_QUESTION, expected)
+
+
+_NAMES = st.one_of(
+    st.text(max_size=40),
+    st.text(alphabet=st.characters(categories=["Cs", "Cc", "Zs", "Lu"]), min_size=1, max_size=12),
+    st.sampled_from(
+        ["~nobody/x", "id:", "id:../..", "a\0b", "/", ".", "..", "x" * 5000, "corpus/", "#1", "corpus/far.txt#1"]
+    ),
+)
+_SUFFIXES = st.sampled_from(["", ":1", ":1-2", "@0-4", ":x", "@1", ":0", '"'])
+
+
+@settings(max_examples=80)
+@given(_NAMES, _SUFFIXES)
+def test_whatever_is_expected_is_explained_or_a_mistake(pipeline: ragstack.Pipeline, name: str, suffix: str) -> None:
+    try:
+        explanation = pipeline.explain(_QUESTION, name + suffix, with_answer=False)
+    except InputError:
+        return
+    assert Explanation.model_validate_json(json.dumps(explanation.to_json())) == explanation
+
+
+def test_a_name_that_is_no_utf_8(tmp_path: Path) -> None:
+    root = tmp_path / "corpus"
+    root.mkdir()
+    name = os.fsdecode(b"caf\xe9.txt")
+    (root / name).write_text("The pump is primed.\n")
+    with ragstack.open(_config(), state_dir=tmp_path / "state") as pipeline:
+        pipeline.index(root)
+        found = pipeline.explain("Is the pump primed?", f"{root}/{name}:1", with_answer=False)
+        assert found.expected is not None
+        assert found.expected.source_id == "corpus/caf%E9.txt"
+        assert pipeline.explain("Is it?", "corpus/caf%E9.txt", with_answer=False).outcome == "not_cited"
 
 
 # -- figures agree with queries ------------------------------------------------------------------
