@@ -97,7 +97,8 @@ def indexed_target(
             failed = report.failed[0]
             notes.append(f"{len(report.failed):,} documents failed, the first: {failed.path}: {failed.reason}")
         if report.skipped:
-            notes.append(f"documents without an index entry: {dict(report.skipped)}")
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(report.skipped.items()))
+            notes.append(f"documents that are not indexed: {reasons}")
         notes += report.warnings
         documents: dict[str, str] = {}
         if dataset.corpus is not None:

@@ -158,7 +158,7 @@ def test_documents_that_cannot_be_indexed_are_told(run: Callable[..., Any], home
         file.write('{"_id": "empty", "text": ""}\n{"_id": "binary", "text": "a\\u0000b\\u0001"}\n')
         file.write('{"_id": "half", "text": "\\ud800 x"}\n')
     _, err = run("--dataset", "holes")
-    assert "documents without an index entry" in err
+    assert "note: documents that are not indexed: 1 empty." in err
 
 
 def own_files(home: Path) -> Path:

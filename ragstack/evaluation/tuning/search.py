@@ -26,6 +26,7 @@ from ragstack.indexer.interruption import Interruption
 
 TUNE_FORMAT: Literal["ragstack.tune/1"] = "ragstack.tune/1"
 FEWEST_QUESTIONS = 10
+_DOCUMENTS_A_FOLD = 3
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class _Search:
         self._interrupted = False
         self._trials: list[Settings] = []
         self._scores: list[dict[str, float]] = []
-        self._groups: dict[str, str] = {}
+        self._documents: dict[str, str] = {}
 
     def run(self) -> TuneReport:
         tried = self._try_all()
@@ -128,13 +129,8 @@ class _Search:
             )
         table = np.array([[row[i] for i in ids] for row in self._scores])
         changes = [len(settings.values(self._loaded.config)) for settings in self._trials]
-        groups = [self._groups[i] for i in ids]
-        folds = min(self._request.folds, len(set(groups)))
-        if folds < 2:
-            raise InputError(
-                f"{self._dataset.path}: all questions are about one document, so none can be held out.",
-                hint="Write questions about several documents.",
-            )
+        folds = min(self._request.folds, len(ids))
+        groups = _groups([self._documents[i] for i in ids], folds)
         selection = select(table, changes, groups, folds, self._request.seed)
         chosen = self._trials[selection.choice if selection.is_better else 0]
         values = chosen.values(self._loaded.config)
@@ -184,7 +180,7 @@ class _Search:
         with indexed_target(deep, self._dataset, self._request.place, self._progress, self._interruption) as target:
             self._note_all(target.warnings)
             total = len(target.questions)
-            self._groups |= {q.question_id: _group(q) for q in target.questions}
+            self._documents |= {q.question_id: _document(q) for q in target.questions}
             return record(target, config.config, lambda done: self._progress.asked(done, total), self._interruption)
 
     def _with_size(self, size: int | None) -> LoadedConfig:
@@ -215,7 +211,7 @@ class _Search:
             [a.relevance for a in chosen],
             [a.question.is_answerable for a in chosen],
             [a.refused for a in chosen],
-            [_group(a.question) for a in chosen],
+            _groups([_document(a.question) for a in chosen], folds),
             folds,
             self._request.seed,
         )
@@ -283,6 +279,13 @@ class _Search:
         )
 
 
-def _group(question: Question) -> str:
-    """Questions about one document belong together; one without a document is a group of its own."""
+def _document(question: Question) -> str:
+    """The document that a question is about; one without a document is about none of the others'."""
     return min(question.relevant) if question.relevant else f"unanswerable {question.question_id}"
+
+
+def _groups(documents: Sequence[str], folds: int) -> list[str]:
+    """What is held out together: the questions about one document, where there are documents enough for the folds."""
+    if len(set(documents)) >= _DOCUMENTS_A_FOLD * folds:
+        return list(documents)
+    return [str(number) for number in range(len(documents))]
