@@ -22,6 +22,7 @@ Outcome: TypeAlias = Literal[
     "text_not_found",
     "no_chunk",
     "filtered",
+    "lacks_phrase",
     "not_retrieved",
     "missed_by_search",
     "not_reranked",
@@ -33,8 +34,9 @@ Outcome: TypeAlias = Literal[
 
 ``cited``: the answer quotes it; ``not_cited``: it is among the passages, and the answer does not. All others say where
 it was lost: it is in no file that is a source, in a source that holds no text or is not indexed (yet), in no chunk
-of its source, kept out by a filter, beyond ``top_k`` in every leg, within it but missed by an approximate search,
-beyond ``rerank_k``, in a query for which nothing was relevant, a repetition of a better chunk, or beyond ``top_n``.
+of its source, kept out by a filter, without a phrase that the query quotes and other chunks have, beyond ``top_k`` in
+every leg, within it but missed by an approximate search, beyond ``rerank_k``, in a query for which nothing was
+relevant, a repetition of a better chunk, or beyond ``top_n``.
 """
 
 Stage: TypeAlias = Literal["source", "chunk", "filter", "retrieve", "fuse", "rerank", "relevance", "passages", "answer"]

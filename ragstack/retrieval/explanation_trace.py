@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ragstack.adapters.base import Payload
 from ragstack.citations.chain import Chain, PassageLink, Place
 from ragstack.filters import Filter, all_of, bind_filter, filter_to_json
+from ragstack.repetition import repetition_key
 from ragstack.reranking.base import RerankQuery, RerankScore
 from ragstack.retrieval.candidates import LegQuery
 from ragstack.retrieval.explanation import ExplainedChunk, FilterCheck, LegExplanation
@@ -14,7 +16,8 @@ from ragstack.retrieval.explanation_ranks import DeepLeg, LegScores, deep_legs, 
 from ragstack.retrieval.explanation_session import Session
 from ragstack.retrieval.filter_check import failing_conditions
 from ragstack.retrieval.fusion import FusedHit
-from ragstack.types import Chunk
+from ragstack.retrieval.phrases import contain_all
+from ragstack.types import Chunk, embedded_prefix
 
 MAX_EXPECTED = 10
 """Expected chunks that are told of one by one; of more, those that came furthest."""
@@ -70,7 +73,10 @@ def trace(
     rank_filter = pinned if passing or not checks else session.access_filter
     followed = passing or list(checks)
     scores = leg_scores(leg_query, session, followed)
-    legs = deep_legs(leg_query, session, rank_filter, scores, find_all=len(followed) <= _FIND_ALL, limits=limits)
+    # Of what lacks a quoted phrase, ranks are told as they would be without the quotation marks.
+    unquoted = replace(leg_query, phrases=None)
+    deep_query = leg_query if any(holds_phrases(leg_query, payloads[i]) for i in followed) else unquoted
+    legs = deep_legs(deep_query, session, rank_filter, scores, find_all=len(followed) <= _FIND_ALL, limits=limits)
     places = _Places(chain, hits, ranked, legs, {i: session.chunk(i) for i in followed})
     expected = sorted(followed, key=lambda i: (*places.furthest(i), -scores[i].dense, i))[:MAX_EXPECTED]
     if len(followed) > len(expected):
@@ -179,11 +185,17 @@ class _Facts:
         )
 
     def _duplicate_of(self, chunk_id: str, rank: int) -> str | None:
-        """The best chunk ahead of it that says the same, white space aside."""
-        words = self.session.chunk(chunk_id).text.split()
+        """The best chunk ahead of it that says the same (:func:`ragstack.repetition.repetition_key`)."""
+        words = repetition_key(self.session.chunk(chunk_id).text)
         ahead = [score.chunk_id for score in self.ranked[: rank - 1]]
         payloads = self.session.payloads(ahead)
-        return next((i for i in ahead if i in payloads and payloads[i]["text"].split() == words), None)
+        return next((i for i in ahead if i in payloads and repetition_key(payloads[i]["text"]) == words), None)
+
+
+def holds_phrases(query: LegQuery, payload: Payload) -> bool:
+    """Whether a chunk has every phrase that the query quotes, as it stands."""
+    text = embedded_prefix(payload["heading_path"]) + str(payload["text"])
+    return query.phrases is None or contain_all(query.phrases.phrases, text)
 
 
 def _covers(place: Place, chunk: Chunk) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ragstack.retrieval.context import ContextBuilder
 from ragstack.retrieval.explanation import Advice, ExplainedChunk, LegExplanation, Outcome, QueryWord, Step
 from ragstack.retrieval.explanation_ranks import Settings, settings_that_rerank
 from ragstack.retrieval.explanation_session import Session
-from ragstack.retrieval.explanation_trace import Trace
-from ragstack.retrieval.passages import Passage, build_passages
+from ragstack.retrieval.explanation_trace import Trace, holds_phrases
+from ragstack.retrieval.passages import Passage
+from ragstack.retrieval.phrases import Phrase
 
 _WEAK_SIMILARITY = 0.5
 _LEG_SCORES = {"dense": "cosine", "sparse": "BM25"}
@@ -63,6 +65,12 @@ class _Path:
 
     def _filter(self) -> tuple[Step, Outcome | None]:
         checks = self.chunk.filtered_by
+        if not checks and self._lacks_phrase():
+            quoted = ", ".join(f'"{phrase.text}"' for phrase in self._phrases())
+            told = (
+                f"The question quotes {quoted}, which this chunk has not word for word: only chunks that have it count."
+            )
+            return _lost("filter", told), "lacks_phrase"
         if not checks:
             asked = self.trace.chain.query.filter is not None
             return _step("filter", "The filter lets it pass." if asked else "There is no filter."), None
@@ -72,6 +80,16 @@ class _Path:
             for check in checks
         )
         return _lost("filter", f"{told[0].upper()}{told[1:]}."), "filtered"
+
+    def _phrases(self) -> Sequence[Phrase]:
+        asked = self.trace.leg_query.phrases
+        return () if asked is None else asked.phrases
+
+    def _lacks_phrase(self) -> bool:
+        """Whether others were found with the quoted phrases, and this chunk is without."""
+        query, hits = self.trace.leg_query, self.trace.hits
+        payload = self.session.payloads([self.chunk.chunk_id])[self.chunk.chunk_id]
+        return bool(hits) and not holds_phrases(query, payload) and holds_phrases(query, hits[0].payload)
 
     def _retrieve(self) -> tuple[Step, Outcome | None]:
         top_k = self.trace.chain.query.top_k
@@ -173,6 +191,7 @@ class _Path:
         if outcome == "not_cited":
             return f"It is in passage {chunk.passage_rank}, but the answer does not cite it."
         return {
+            "lacks_phrase": "It is indexed, but does not have the words that the question quotes.",
             "filtered": "It is indexed, but a filter keeps it out.",
             "not_retrieved": f"No leg has it among its first {chain.query.top_k} (top_k).",
             "missed_by_search": f"It is among the nearest {chain.query.top_k}, but the approximate search missed it.",
@@ -187,6 +206,8 @@ class _Path:
         query = self.trace.chain.query
         if outcome == "filtered":
             yield Advice(settings={}, detail=f"Without this filter: {self._without_filter()}")
+        elif outcome == "lacks_phrase":
+            yield Advice(settings={}, detail=f"Without the quotation marks: {self._without_filter()}")
         elif outcome == "missed_by_search":
             if hasattr(self.session.config.store, "exact"):
                 yield Advice(settings={"store.exact": True}, detail="An exact search finds it: store.exact: true.")
@@ -233,7 +254,9 @@ class _Path:
     def _passage_number(self) -> int | None:
         """Its number among the passages if all of those reranked were shown."""
         payloads = {hit.id: hit.payload for hit in self.trace.hits}
-        made = build_passages(self.trace.ranked, payloads, len(self.trace.ranked))
+        session = self.session
+        builder = ContextBuilder(session.config.retrieval, session.store, session.ledger, session.snapshot)
+        made = builder.passages(self.trace.ranked, payloads, len(self.trace.ranked))
         return next((n for n, passage in enumerate(made, 1) if self._is_within(passage)), None)
 
     def _is_within(self, passage: Passage) -> bool:

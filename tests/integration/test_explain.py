@@ -213,6 +213,14 @@ def test_a_filter_that_keeps_it_out_is_named_with_the_value(pipeline: ragstack.P
     assert missing.chunks[0].filtered_by[0].found is None
 
 
+def test_a_quoted_phrase_that_it_lacks_is_named(pipeline: ragstack.Pipeline) -> None:
+    explanation = pipeline.explain('Which pump is "primed with oil"?', "corpus/far.txt")
+    assert explanation.outcome == "lacks_phrase"
+    assert '"primed with oil"' in _told(explanation)
+    assert explanation.chunks[0].legs["dense"].rank is not None, "its rank without the quotation marks is told"
+    assert pipeline.explain('Which pump is "primed with oil"?', "corpus/pump.md:7").outcome == "cited"
+
+
 def test_repetitions_name_their_twin(pipeline: ragstack.Pipeline) -> None:
     pair = [pipeline.explain("When are quaint doors oiled?", f"corpus/twin_{name}.txt:1") for name in "ab"]
     (lost,) = [told for told in pair if told.outcome == "duplicate"]
