@@ -232,9 +232,12 @@ class Chain(ChainModel):
         return chain
 
     def with_timings(self, timings_s: dict[str, float]) -> Chain:
-        """The finished chain: with the seconds each stage took, and sealed by its digest."""
-        timed = self.model_copy(update={"timings_s": timings_s})
-        return timed.model_copy(update={"digest": timed.computed_digest()})
+        """The chain with the seconds that each stage took; not sealed."""
+        return self.model_copy(update={"timings_s": timings_s})
+
+    def sealed(self) -> Chain:
+        """The finished chain, with its digest. Hashing hundreds of candidates takes milliseconds."""
+        return self.model_copy(update={"digest": self.computed_digest()})
 
     def computed_digest(self) -> str:
         """The digest that the content calls for."""

@@ -12,7 +12,7 @@ from ragstack.errors import InputError, StoreError
 from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore, TokenVectorStore
 from ragstack.reranking.relevance import MIN_RELEVANCE
 from ragstack.reranking.relevance import relevance as relevance_of
-from ragstack.types import Float32Array, TokenVectors
+from ragstack.types import TokenVectors
 
 
 class LateInteractionReranker:
@@ -122,16 +122,16 @@ def max_sim(query: RerankQuery, passages: Sequence[TokenVectors]) -> NDArray[np.
             f"token_idf must hold one finite number from 0 up for each of the query's {len(query.tokens)} tokens; "
             f"its shape is {idf.shape}."
         )
-    result = np.zeros(len(passages))
-    filled = [i for i, passage in enumerate(passages) if len(passage)]
-    if idf.sum() <= 0 or not filled:
+    result: NDArray[np.float64] = np.zeros(len(passages))
+    if idf.sum() <= 0:
         return result
-    tokens: Float32Array = np.concatenate([passages[i].vectors for i in filled])
-    lengths = np.array([len(passages[i]) for i in filled])
-    # (all passage tokens, query tokens); each passage is a run of rows.
-    similarities = tokens @ query.tokens.vectors.T
-    best = np.maximum.reduceat(similarities, np.cumsum(lengths) - lengths, axis=0)
-    result[filled] = best.astype(np.float64) @ idf / idf.sum()
+    asked = query.tokens.vectors.T
+    # Passage by passage: products this small are not spread over threads, which would wait for each other for longer
+    # than they work, above all where many queries are answered at a time.
+    for i, passage in enumerate(passages):
+        if len(passage):
+            result[i] = (passage.vectors @ asked).max(axis=0).astype(np.float64) @ idf
+    result /= idf.sum()
     return result
 
 

@@ -113,7 +113,7 @@ def _added(chunk: Chunk) -> AddedChunk:
 
 
 def build_chain(found: Found, config: PipelineConfig, reranker_errors: tuple[str, ...] = ()) -> Chain:
-    """The chain without an answer, its digest still empty (:meth:`Chain.with_timings` seals it).
+    """The chain without an answer, its digest still empty (:meth:`Chain.sealed`).
 
     ``reranker_errors``: why stages of the reranker did not order what they read.
     """

@@ -145,10 +145,10 @@ class QueryEngine:
 
     def query(self, request: QueryRequest) -> Chain:
         """Answer one query with its whole chain. Raises what :meth:`stream` raises."""
-        with closing(self.stream(request)) as events:
+        with closing(self._events(request)) as events:
             for event in events:
                 if isinstance(event, Answered):
-                    return event.chain
+                    return event.chain.sealed()
         raise AssertionError("a stream of query events ends with the answer")
 
     def stream(self, request: QueryRequest) -> Generator[QueryEvent, None, None]:
@@ -160,15 +160,29 @@ class QueryEngine:
         to be condensed and the model cannot be asked. All of these come before the first event; InterruptedRunError
         after ``request.cancellation`` was asked, and StoreUnavailableError after :meth:`close`, may come at any time.
         """
+        passages: PassagesFound | None = None
+        with closing(self._events(request)) as events:
+            for event in events:
+                if isinstance(event, PassagesFound):
+                    passages = PassagesFound(event.chain.sealed())
+                    yield passages
+                elif isinstance(event, Answered):
+                    same = None if request.with_answer else passages
+                    yield Answered(event.chain.sealed() if same is None else same.chain)
+                else:
+                    yield event
+
+    def _events(self, request: QueryRequest) -> Generator[QueryEvent, None, None]:
+        """As :meth:`stream`, with chains that are not sealed."""
         self._require_open()
         try:
-            yield from self._stream(request)
+            yield from self._answered(request)
         except Exception:
             # What is closed under a query fails in its own words, and some of them speak of damage.
             self._require_open()
             raise
 
-    def _stream(self, request: QueryRequest) -> Generator[QueryEvent, None, None]:
+    def _answered(self, request: QueryRequest) -> Generator[QueryEvent, None, None]:
         retrieval = self._given.retrieval
         top_n = retrieval.top_n if request.top_n is None else request.top_n
         if not 1 <= top_n <= retrieval.rerank_k:
@@ -185,10 +199,10 @@ class QueryEngine:
                 self._require_open()
                 request.cancellation.check()  # it may have waited long for its turn
                 chain, context = self._retrieve(request, search_text, top_n, hold, current, clock)
-            sealed = chain.with_timings(clock.seconds)  # hashing hundreds of candidates takes milliseconds: once
-            yield PassagesFound(sealed)
+            found = chain.with_timings(clock.seconds)
+            yield PassagesFound(found)
             if not request.with_answer:
-                yield Answered(sealed)
+                yield Answered(found)
                 return
             with clock.stage("answer"):
                 answer = yield from self._answer(context)

@@ -253,7 +253,7 @@ def test_one_key(text: str, path: str, expected: str) -> None:
 def test_every_config_that_ships_takes_every_value(repository: Path) -> None:
     values = {
         "chunker.max_tokens": 150,
-        "retrieval.rerank_k": 20,
+        "retrieval.rerank_k": 30,
         "retrieval.fusion.dense_weight": 0.5,
         "retrieval.min_relevance": 0.4,
     }
