@@ -38,7 +38,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, get_args
@@ -198,7 +198,8 @@ def bind_filter(filter: Filter, fields: Mapping[str, FieldType]) -> Filter:
         return _bind_condition(filter, fields)
     if isinstance(filter, Not):
         return Not(bind_filter(filter.part, fields))
-    return replace(filter, parts=tuple(bind_filter(part, fields) for part in filter.parts))
+    parts = tuple([bind_filter(part, fields) for part in filter.parts])
+    return And(parts) if isinstance(filter, And) else Or(parts)
 
 
 def _bind_condition(condition: Condition, fields: Mapping[str, FieldType]) -> Condition:

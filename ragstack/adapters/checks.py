@@ -69,8 +69,11 @@ def check_top_k(top_k: int, max_top_k: int) -> None:
 
 def check_query(vector: Float32Array, dim: int) -> None:
     """What :func:`check_dense` refuses, and InputError for a query vector of length 0."""
-    if vector.shape == (dim,) and 0 < _squares(vector) < math.inf:
-        return  # nearly all; what is left is large, tiny or wrong
+    if vector.shape == (dim,):
+        # Where a NaN is, it is both the largest and the smallest for these two.
+        largest, smallest = vector[vector.argmax()], vector[vector.argmin()]
+        if -math.inf < smallest and largest < math.inf and (largest > 0 or smallest < 0):
+            return
     check_dense(vector, dim, "the query")
     if not vector.any():
         raise InputError("the query vector is all zeros, so no cosine is defined.")

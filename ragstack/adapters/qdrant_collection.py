@@ -63,11 +63,17 @@ class OpenCollection:
     flushed: bool
     points: int = 0
     write_lock: threading.RLock = field(default_factory=threading.RLock)
+    _keys: tuple[CollectionSpec | None, Mapping[str, tuple[str, FieldType]]] = (None, {})  # of the spec beside them
 
     @property
-    def keys(self) -> dict[str, tuple[str, FieldType]]:
+    def keys(self) -> Mapping[str, tuple[str, FieldType]]:
         """Index key and type of each declared field."""
-        return index_keys(self.spec.fields)
+        spec, keys = self._keys
+        if spec is not self.spec:
+            spec = self.spec
+            keys = index_keys(spec.fields)
+            self._keys = spec, keys
+        return keys
 
     def count(self, filter: qdrant.Filter | None = None) -> int:
         """Exact number of records."""
