@@ -17,6 +17,7 @@ that retrieval is judged by. Three arrays are written:
 from __future__ import annotations
 
 import argparse
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ from ragstack.reranking.token_words import BEGINS, CONTINUES, LEFT_OUT
 PASSAGE_TOKENS = 200
 STEP_IN_DEVIATIONS = 0.335
 BEGIN_MARKS = ("▁", "Ġ")
+# Thai, Lao, Tibetan, Myanmar, Khmer, kana, Han and Hangul: without spaces, a whole sentence would be one word.
+UNSPACED = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7ff]")
 
 
 def passages(text: str) -> Iterator[str]:
@@ -59,7 +62,7 @@ def piece_kinds(vocabulary: Sequence[str], stop_words: frozenset[str]) -> NDArra
         begins = entry.startswith(BEGIN_MARKS) if marks_beginnings else not entry.startswith("##")
         if is_sign or (begins and bare.casefold() in stop_words):
             kinds[number] = LEFT_OUT
-        elif not begins:
+        elif not begins and not UNSPACED.match(bare):
             kinds[number] = CONTINUES
     return kinds
 
