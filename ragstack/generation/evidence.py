@@ -16,7 +16,7 @@ from ragstack.types import Float32Array, Int32Array, TokenVectors, embedded_pref
 # A second or third sentence must bear out this much more of the answer's sentence to belong to the quote.
 _GAIN = 0.05
 _MAX_SENTENCES = 3
-_MIN_TOKENS = 3
+_MIN_WORDS = 3
 # Models read short texts; a longer sentence (a code block, a table) is compared piece by piece. A piece of this many
 # characters has fewer tokens than the smallest of them reads.
 _MAX_PIECE = 250
@@ -48,8 +48,8 @@ class PassageText:
         every = [self._sentence(chunk.byte_start + start, chunk.byte_start + end) for start, end in spans]
         chosen = [
             sentence
-            for sentence, (start, _) in zip(every, spans, strict=True)
-            if len(sentence.tokens) >= _MIN_TOKENS and data[start : start + 1] != b"#"
+            for sentence, (start, end) in zip(every, spans, strict=True)
+            if len(data[start:end].split()) >= _MIN_WORDS and len(sentence.tokens) and data[start : start + 1] != b"#"
         ]
         return chosen or every
 
