@@ -64,7 +64,7 @@ class Bm25Config(ConfigBlock):
         " Scores don't depend on it; a query costs least where it is near the true average or a little above.",
     )
     heading_weight: int = Field(
-        default=1, ge=0, le=100, description="How often a word of the headings above a chunk counts; 0: not at all."
+        default=2, ge=0, le=100, description="How often a word of the headings above a chunk counts; 0: not at all."
     )
     field_weights: dict[str, Annotated[int, Field(ge=1, le=100)]] = Field(
         default_factory=dict, description="Declared fields whose words count too, each with how often: `title: 3`."

@@ -63,7 +63,7 @@ class Bm25Encoder:
     k1: float = 0.9
     b: float = 0.4
     nominal_length: float = 80.0
-    heading_weight: int = 1
+    heading_weight: int = 2
     field_weights: Mapping[str, int] = field(default_factory=dict)
     _languages: TermLanguages = field(init=False, repr=False, compare=False)
 
@@ -100,9 +100,13 @@ class Bm25Encoder:
         for part in parts:
             if part.weight < 0:
                 raise ValueError(f"a part of a passage weighs {part.weight}; 0 or more was expected")
-            for index, count in counter.count(part.text).items():
+            found = counter.count(part.text) if part.weight else Counter[int]()
+            if part.weight == 1 and not counted:
+                counted = found
+                continue
+            for index, count in found.items():
                 counted[index] += count * part.weight
-        indices, counts = _sorted(+counted)
+        indices, counts = _sorted(counted)
         length = int(counts.sum())
         values = counts * (self.k1 + 1) / (counts + self.held_back(length, self.nominal_length))
         return EncodedPassage(SparseVector(indices, values.astype(np.float32)), length)

@@ -71,7 +71,7 @@ class Bm25Query:
     def depth_factor(self) -> float:
         """About how many times deeper than asked for to look, so that one search is usually enough.
 
-        Read off SciFact for average lengths of a tenth to ten times the nominal one (docs/ranking.md).
+        Read off SciFact for average lengths of a tenth to ten times the nominal one (docs/bm25.md).
         """
         ratio = self.average_length / self.encoder.nominal_length
         return 1.1 * (math.pow(ratio, 2 * self.encoder.b) if ratio > 1 else math.pow(ratio, -self.encoder.b))

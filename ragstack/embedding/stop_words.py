@@ -4,7 +4,7 @@ A stop word is left out of the terms of passages and queries alike. Languages wi
 keep every word: the inverse document frequency then weighs frequent words down by itself.
 
 The lists of Danish, Finnish, Hungarian, Norwegian, Russian, Swedish and Turkish are those of the Snowball project
-(snowballstem.org, 3-clause BSD licence, as PostgreSQL ships them).
+(snowballstem.org, 3-clause BSD licence in data/NOTICE, as PostgreSQL ships them).
 """
 
 from __future__ import annotations

@@ -28,16 +28,18 @@ class TermCounter:
 
     def count(self, text: str) -> Counter[int]:
         """How often each term occurs, by its index."""
-        return Counter(chain.from_iterable(map(self.ids_of, self.analyzer.tokens(text))))
+        known = self._ids
+        found: list[tuple[int, ...]] = []
+        for token in self.analyzer.tokens(text):
+            ids = known.get(token)
+            found.append(self._ids_of(token) if ids is None else ids)
+        return Counter(chain.from_iterable(found))
 
-    def ids_of(self, token: str) -> tuple[int, ...]:
-        """The indices of the terms that a raw token stands for."""
-        ids = self._ids.get(token)
-        if ids is None:
-            if len(self._ids) >= _CACHE_LIMIT:
-                self._ids = {}
-            ids = tuple(term_index(term) for term in self.analyzer.terms_of(token))
-            self._ids[token] = ids
+    def _ids_of(self, token: str) -> tuple[int, ...]:
+        if len(self._ids) >= _CACHE_LIMIT:
+            self._ids = {}
+        ids = tuple(term_index(term) for term in self.analyzer.terms_of(token))
+        self._ids[token] = ids
         return ids
 
 

@@ -41,6 +41,10 @@ _CASE_OR_DIGIT = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=\
 _CACHE_LIMIT = 100_000  # about 20 MB
 _MAX_TERM_CHARS = 128
 
+COMPOUNDING = frozenset({"danish", "dutch", "estonian", "finnish", "german", "hungarian", "norwegian", "swedish"})
+"""The languages, by stemmer, that write compounds as one word."""
+_BEGINNING = 5
+
 
 class TermAnalyzer:
     """Breaks texts into terms; the same for passages and queries.
@@ -53,6 +57,8 @@ class TermAnalyzer:
       every pair of neighbours.
     * ``language`` names a Snowball stemmer (``english``, ``german``, …): parts that are stop words are
       left out, the others stemmed. With None words are not stemmed, and stop words are those given.
+    * In languages that write compounds as one word, the first five letters are a term of their own:
+      ``Wasser`` finds ``Wasserleitung``.
     * Accents of Latin and Greek letters are dropped after stemming: ``café`` finds ``cafe``.
 
     Raises InputError for a language that has no stemmer. Safe to call from several threads.
@@ -112,10 +118,13 @@ class TermAnalyzer:
         folded = word.casefold()
         if folded in self.stop_words:
             return
+        stem = folded
         if self.language is not None:
             # A stemmer object is not safe to share between threads, and costs microseconds; results are cached.
-            folded = Stemmer.Stemmer(self.language, 0).stemWord(folded)
-        yield fold_accents(folded)
+            stem = Stemmer.Stemmer(self.language, 0).stemWord(folded)
+        yield fold_accents(stem)
+        if self.language in COMPOUNDING and len(folded) >= _BEGINNING:
+            yield fold_accents(folded)[:_BEGINNING] + "*"
 
 
 def fold_accents(word: str) -> str:

@@ -23,7 +23,7 @@ QUESTIONS = ("the red lever", "pump oil kelvin gaskets")
 
 
 def terms_by_id(idx: Index) -> dict[str, list[str]]:
-    """The terms of every chunk that the store holds, its headings' among them."""
+    """The terms of every chunk that the store holds, its headings' among them, twice."""
     snapshot = SnapshotReader(idx.state_dir)
     generation = snapshot.read().generation
     snapshot.close()
@@ -34,7 +34,7 @@ def terms_by_id(idx: Index) -> dict[str, list[str]]:
         store.close()
     return {
         h.id: LANGUAGES.of_text(h.payload["text_language"]).analyzer.terms(
-            "\n".join([*h.payload["heading_path"], h.payload["text"]])
+            "\n".join([*h.payload["heading_path"], *h.payload["heading_path"], h.payload["text"]])
         )
         for h in hits
     }

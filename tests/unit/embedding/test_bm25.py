@@ -149,6 +149,14 @@ def test_stems_by_language() -> None:
     assert not matches("running", "runs", None)
 
 
+def test_compounds_are_found_by_their_beginning_where_they_are_one_word() -> None:
+    assert matches("die Wasserversorgung", "Wasserleitungen", "german")
+    assert matches("vattenförsörjning", "vattenledningar", "swedish")
+    assert not matches("waterproof", "waterfall", "english")
+    assert matches("die Wassermelone", "Wasser", "german")
+    assert not matches("der Haustürschlüssel", "Haus", "german")  # too short to tell it from others
+
+
 def test_accents_are_folded_for_latin_and_greek_only() -> None:
     assert fold_accents("ångström") == "angstrom"
     assert fold_accents("άλφα") == "αλφα"
