@@ -37,8 +37,8 @@ from ragstack.reranking.token_words import BEGINS, CONTINUES, LEFT_OUT
 PASSAGE_TOKENS = 200
 STEP_IN_DEVIATIONS = 0.335
 BEGIN_MARKS = ("▁", "Ġ")
-# Thai, Lao, Burmese, Khmer, kana and Han: written without spaces, so each piece is a word of its own.
-UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u3400-\u9fff]")
+# Thai, Lao, Tibetan, Myanmar, Khmer, kana, Han and Hangul: without spaces, a whole sentence would be one word.
+UNSPACED = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7ff]")
 
 
 def passages(text: str) -> Iterator[str]:
@@ -66,7 +66,7 @@ def piece_kinds(vocabulary: Sequence[str], stop_words: frozenset[str]) -> NDArra
         begins = entry.startswith(BEGIN_MARKS) if marks_beginnings else not entry.startswith("##")
         if is_sign or (begins and bare.casefold() in stop_words):
             kinds[number] = LEFT_OUT
-        elif not begins and not UNSPACED.search(bare):
+        elif not begins and not UNSPACED.match(bare):
             kinds[number] = CONTINUES
     return kinds
 
