@@ -14,7 +14,8 @@ from ragstack.function_words import WORDS
 STEMMERS: dict[str, str] = {
     "ar": "arabic", "ca": "catalan", "cs": "czech", "da": "danish", "de": "german", "el": "greek", "en": "english",
     "eo": "esperanto", "es": "spanish", "et": "estonian", "eu": "basque", "fa": "persian", "fi": "finnish",
-    "fr": "french", "ga": "irish", "hi": "hindi", "hu": "hungarian", "hy": "armenian", "id": "indonesian",
+    "fr": "french", "ga": "irish", "hi": "hindi", "hr": "serbian", "hu": "hungarian",
+    "hy": "armenian", "id": "indonesian",
     "it": "italian", "lt": "lithuanian", "ne": "nepali", "nl": "dutch", "no": "norwegian", "pl": "polish",
     "pt": "portuguese", "ro": "romanian", "ru": "russian", "sr": "serbian", "sv": "swedish", "ta": "tamil",
     "tr": "turkish", "yi": "yiddish",
@@ -170,13 +171,20 @@ _LISTS: dict[str, str] = {
     """,
 }
 
-STOP_WORDS: dict[str, frozenset[str]] = {
-    language: frozenset(words.casefold().split()) for language, words in _LISTS.items()
-}
-"""Stop words by Snowball language, case-folded."""
+
+def _by_stemmer() -> dict[str, frozenset[str]]:
+    found = {language: set(words.casefold().split()) for language, words in _LISTS.items()}
+    for code, stemmer in STEMMERS.items():
+        if stemmer not in _LISTS:
+            found.setdefault(stemmer, set()).update(WORDS.get(code, "").casefold().split())
+    return {stemmer: frozenset(words) for stemmer, words in found.items()}
+
+
+STOP_WORDS = _by_stemmer()
+"""Stop words by Snowball language, case-folded: its list, or the function words of what the stemmer is for."""
 
 
 def stop_words_of(code: str) -> frozenset[str]:
-    """The stop words of a language by its ISO 639-1 code: its list, else its function words, else none."""
-    listed = STOP_WORDS.get(STEMMERS.get(code, ""))
-    return frozenset(WORDS.get(code, "").casefold().split()) if listed is None else listed
+    """The stop words of a language by its ISO 639-1 code; none where nothing is known of it."""
+    stemmer = STEMMERS.get(code)
+    return STOP_WORDS[stemmer] if stemmer else frozenset(WORDS.get(code, "").casefold().split())

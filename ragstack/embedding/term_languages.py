@@ -60,13 +60,14 @@ class TermLanguages:
 
     def of_text(self, text_language: str) -> TermCounter:
         """The analysis of a text in this language (ISO 639-1, or empty: unknown)."""
-        code = text_language if self.language == AUTO else ""
-        if STEMMERS.get(code, "") == self.fallback:
-            code = ""
-        counter = self._counters.get(code)
+        stemmer = STEMMERS.get(text_language)
+        is_fallback = stemmer is not None and stemmer == self.fallback
+        if self.language != AUTO or not text_language or is_fallback:
+            return self._counters[""]
+        key = stemmer or text_language  # what Serbian and Croatian share is one analysis
+        counter = self._counters.get(key)
         if counter is None:
-            counter = TermCounter(TermAnalyzer(STEMMERS.get(code), stop_words_of(code)))
-            self._counters[code] = counter
+            counter = self._counters[key] = TermCounter(TermAnalyzer(stemmer, stop_words_of(text_language)))
         return counter
 
     def of_query(self, text: str, text_languages: Collection[str]) -> Counter[int]:

@@ -52,7 +52,8 @@ def narrowed_to_phrases(
 
 def _by_words(query: PhraseQuery, words: Bm25Query, leg: SparseLeg) -> list[Hit]:
     """The passages among those with most of the phrases' words that hold the phrases."""
-    if not len(words.vector):
+    # Phrases of stop words, and stores without sparse search: what the legs found has to do.
+    if not len(words.vector) or not leg.store.capabilities.sparse:
         return []
     depth = min(_FIRST_DEPTH, leg.store.capabilities.max_top_k)
     most = min(_MOST_DEPTH, leg.store.capabilities.max_top_k)

@@ -25,7 +25,7 @@ from ragstack.types import Float32Array, SparseVector
 
 # A store may sum in 32 bits; what it leaves out can be this much better than it says.
 _STORE_ERROR = 1e-5
-_WIDER = 4
+_WIDER = 2
 MOST_DEPTH = 10
 
 

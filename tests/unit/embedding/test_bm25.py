@@ -237,4 +237,4 @@ def test_scifact_quality(data_dir: Path) -> None:
         top = names[np.argsort(-scores, kind="stable")[:10]]
         ideal = sum(1 / math.log2(i + 2) for i in range(min(10, len(expected))))
         gains.append(sum(1 / math.log2(i + 2) for i, name in enumerate(top) if name in expected) / ideal)
-    assert float(np.mean(gains)) >= 0.70  # 0.703 measured
+    assert float(np.mean(gains)) >= 0.70  # 0.706 measured

@@ -20,7 +20,7 @@ def test_every_stemmer_can_be_chosen_and_loaded() -> None:
     named = set(StemmerLanguage.__args__)  # type: ignore[attr-defined]
     assert set(STEMMERS.values()) == named
     assert named <= set(Stemmer.algorithms())
-    assert set(STOP_WORDS) <= named
+    assert set(STOP_WORDS) == named
 
 
 @pytest.mark.parametrize("code", sorted(NAMES.keys() & STEMMERS.keys()))
@@ -44,6 +44,13 @@ def test_a_language_with_a_stemmer_has_stop_words(code: str) -> None:
 def test_a_text_is_analysed_in_its_language(language: str, text: str, terms: set[str]) -> None:
     found = set(AUTO.of_text(language).count(text))
     assert found == indices(*({"bom"} if language == "vi" else terms))
+
+
+def test_a_language_has_the_same_analysis_whether_set_or_detected() -> None:
+    for code, stemmer in STEMMERS.items():
+        fixed, found = TermLanguages(stemmer, None).of_text(""), AUTO.of_text(code)
+        assert fixed.analyzer.stop_words == found.analyzer.stop_words
+        assert fixed.analyzer.language == found.analyzer.language == stemmer
 
 
 def test_one_language_for_all_does_not_ask() -> None:
@@ -71,6 +78,12 @@ def test_one_language_for_all_does_not_ask() -> None:
 )
 def test_a_query_is_analysed_for_what_the_corpus_holds(query: str, held: set[str], terms: set[str]) -> None:
     assert set(AUTO.of_query(query, held)) == indices(*terms)
+
+
+def test_languages_with_one_stemmer_have_one_analysis() -> None:
+    assert AUTO.of_text("hr") is AUTO.of_text("sr")
+    assert AUTO.of_text("") is AUTO.of_text("en")
+    assert TermLanguages("auto", None).of_text("vi") is not TermLanguages("auto", None).of_text("")
 
 
 def test_a_word_counts_once_whatever_the_number_of_languages() -> None:
