@@ -19,9 +19,9 @@ from collections.abc import Callable
 import numpy as np
 import onnxruntime as ort
 
-from ragstack.embedding.batching import padding_share, plan_batches
 from ragstack.embedding.model_files import resolve_model
 from ragstack.embedding.onnx import DEFAULT_BATCH_TOKENS, OnnxEmbedder
+from ragstack.inference.batching import padding_share, plan_batches
 
 WORDS = ["the", "of", "system", "index", "query", "passage", "vector", "store", "model", "result", "error", "file"]
 

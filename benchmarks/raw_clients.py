@@ -95,8 +95,13 @@ class RawEdge:
         return [(str(point.id), point.score, point.payload) for point in self._shard.query(request)]
 
     def fetch(self, ids: Sequence[str]) -> Found:
-        found = self._shard.retrieve(list(ids), True, True)
-        return [(str(p.id), np.asarray(p.vector["dense"], np.float32), (p.vector["sparse"], p.payload)) for p in found]
+        found = []
+        for point in self._shard.retrieve(list(ids), True, True):
+            vector = point.vector  # the driver converts it each time that it is read
+            sparse = vector["sparse"]
+            terms = (sparse.indices, sparse.values)
+            found.append((str(point.id), np.asarray(vector["dense"], np.float32), (terms, point.payload)))
+        return found
 
     def ready(self) -> None:
         self._shard.optimize()

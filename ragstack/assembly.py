@@ -22,10 +22,10 @@ from ragstack.config.generators import OpenAIGeneratorConfig
 from ragstack.config.models import (
     GeneratorConfig,
     PipelineConfig,
-    ThirdPartyConfig,
 )
-from ragstack.config.rerankers import LateInteractionConfig
+from ragstack.config.rerankers import CascadeConfig, LateInteractionConfig, RemoteRerankerConfig, RerankerConfig
 from ragstack.config.stores.qdrant_edge import QdrantEdgeStoreConfig
+from ragstack.config.third_party import ThirdPartyConfig
 from ragstack.embedding.base import Embedder, ModelInfo
 from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.embedding.registry import EMBEDDERS
@@ -37,6 +37,7 @@ from ragstack.ledger.file_pins import FilePins
 from ragstack.ledger.pins import Pins, SnapshotPins
 from ragstack.registry import Registry
 from ragstack.reranking.base import Reranker, TokenVectorStore
+from ragstack.reranking.cascade import CascadeReranker, CascadeStage
 from ragstack.reranking.memory_token_vectors import MemoryTokenVectorStore
 from ragstack.reranking.recomputed import RecomputedLateInteraction
 from ragstack.reranking.registry import RERANKERS
@@ -44,9 +45,9 @@ from ragstack.reranking.token_codec import TokenCodec
 from ragstack.reranking.token_vectors import SqliteTokenVectorStore
 from ragstack.types import TokenVectors
 
-# BM25 compares a passage's length with an average. A constant near the true one for chunks of this
-# size keeps stored vectors independent of what else is indexed, and of the order it came in.
-_TERMS_PER_TOKEN = 0.5
+# BM25 compares a passage's length with an average. A constant in its place keeps stored vectors independent of what
+# else is indexed; a query puts the true one back, at least cost where the constant is a little too large.
+_TERMS_PER_TOKEN = 0.4
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,60 @@ def build_reranker(
     With an ``embedder``, one that recomputes them embeds the candidates; without, they are in ``token_vectors``.
     """
     block = config.reranker
+    if isinstance(block, CascadeConfig):
+        stages = [(stage.reranker, stage.rerank_k) for stage in block.stages]
+        return _build_cascade([(stages[0][0], None), *stages[1:]], token_vectors, embedder)
+    if _keeps_order(block):
+        return _build_cascade([(block, None)], token_vectors, embedder)
+    return _build_one_reranker(block, token_vectors, embedder)
+
+
+def build_text_reranker(config: PipelineConfig, token_vectors: TokenVectorStore | None) -> Reranker:
+    """The reranker of texts that come with a request: of a cascade its last stage, over all of them.
+
+    So a text's score does not depend on the others. A server that fails is an error here whatever ``on_error`` says:
+    there is no order to keep.
+    """
+    return _build_one_reranker(text_reranker(config), token_vectors, None)
+
+
+def text_reranker(config: PipelineConfig) -> RerankerConfig:
+    """The block of the reranker of :func:`build_text_reranker`."""
+    block = config.reranker
+    return block.stages[-1].reranker if isinstance(block, CascadeConfig) else block
+
+
+def compares_vectors(block: BaseModel) -> bool:
+    """True when a reranker reads vectors of the texts: late interaction, and any of a third party."""
+    return isinstance(block, (LateInteractionConfig, ThirdPartyConfig))
+
+
+def _build_cascade(
+    blocks: Sequence[tuple[BaseModel, int | None]], token_vectors: TokenVectorStore | None, embedder: Embedder | None
+) -> CascadeReranker:
+    stages = [
+        CascadeStage(_build_one_reranker(block, token_vectors, embedder), rerank_k, _keeps_order(block))
+        for block, rerank_k in blocks
+    ]
+    if stages[0].keeps_order:  # the order that it keeps is the fused one
+        stages.insert(0, CascadeStage(cast(Reranker, RERANKERS.load("none")())))
+    return CascadeReranker(stages)
+
+
+def _keeps_order(block: BaseModel) -> bool:
+    return isinstance(block, RemoteRerankerConfig) and block.on_error == "keep_order"
+
+
+def _build_one_reranker(
+    block: BaseModel, token_vectors: TokenVectorStore | None, embedder: Embedder | None
+) -> Reranker:
     if isinstance(block, LateInteractionConfig):
         settings = _settings(block, without=("token_vectors",))
-        if embedder is not None and token_vectors is not None and recomputes_token_vectors(config):
+        if embedder is not None and token_vectors is not None and _recomputes(block):
             return RecomputedLateInteraction(passage_embedder(embedder), token_vectors.prepare, **settings)
         return cast(Reranker, RERANKERS.load(block.type)(token_vectors, **settings))
+    if isinstance(block, RemoteRerankerConfig):
+        return cast(Reranker, RERANKERS.load(block.type)(block))
     return cast(Reranker, _build(RERANKERS, block))
 
 
@@ -114,17 +164,34 @@ def build_bm25(config: PipelineConfig) -> Bm25Encoder:
     """The encoder of the sparse leg."""
     block = getattr(config.embedder, "bm25", Bm25Config())
     max_tokens = getattr(config.chunker, "max_tokens", 200)
-    return Bm25Encoder(language=block.language, k1=block.k1, b=block.b, avg_len=max_tokens * _TERMS_PER_TOKEN)
+    nominal_length = block.nominal_length or max_tokens * _TERMS_PER_TOKEN
+    return Bm25Encoder(**_settings(block, without=("nominal_length",)), nominal_length=nominal_length)
 
 
 def keeps_token_vectors(config: PipelineConfig) -> bool:
-    """True when the index has a store of token vectors, because the reranker compares them or counts their words."""
-    return config.reranker.type == "late_interaction"
+    """True when the index has a store of token vectors: the reranker, or a stage of it, compares them."""
+    return _late_interaction(config) is not None
+
+
+def _late_interaction(config: PipelineConfig) -> LateInteractionConfig | None:
+    """The block that says how token vectors are compared; stages of a cascade agree on where these come from."""
+    return next((block for block in reranker_blocks(config) if isinstance(block, LateInteractionConfig)), None)
+
+
+def reranker_blocks(config: PipelineConfig) -> list[RerankerConfig]:
+    """The blocks of all rerankers that the config names: those of a cascade's stages, or the one."""
+    block = config.reranker
+    return [stage.reranker for stage in block.stages] if isinstance(block, CascadeConfig) else [block]
 
 
 def recomputes_token_vectors(config: PipelineConfig) -> bool:
     """True when that store holds no vectors, and each query makes those of its candidates."""
-    return isinstance(config.reranker, LateInteractionConfig) and config.reranker.token_vectors == "recomputed"  # noqa: S105
+    block = _late_interaction(config)
+    return block is not None and _recomputes(block)
+
+
+def _recomputes(block: LateInteractionConfig) -> bool:
+    return block.token_vectors == "recomputed"  # noqa: S105
 
 
 def token_vectors_kept(config: PipelineConfig) -> str:

@@ -13,6 +13,7 @@
     │       └── EmptyRootError         a root is missing or suddenly empty; nothing was deleted
     ├── SourceError                    one source could not be read or parsed; the run goes on, exit status 3
     ├── EmbeddingError                 the model failed: bad weights, NaN, input too long
+    ├── RerankingError                 a reranker's model or server failed, or gave what cannot be used
     ├── StoreError                     the vector store failed
     │   ├── StoreUnavailableError      not reachable, locked, or shut
     │   │   └── StoreLockedError       held by another process; an IndexLockedError too, so exit status 2
@@ -145,6 +146,10 @@ class SourceError(RagstackError):
 
 class EmbeddingError(RagstackError):
     """A model could not be loaded or gave an unusable result."""
+
+
+class RerankingError(RagstackError):
+    """A reranker's model could not be loaded or its server not be asked, or it gave an unusable result."""
 
 
 class StoreError(RagstackError):

@@ -232,7 +232,10 @@ def typed_values(name: str, type_: FieldType, value: object) -> tuple[Scalar, ..
     """
     if value is None:
         return ()
-    if type(value) is str and type_ == "keyword":
+    # Most values by far, so that writing them costs little.
+    if (type(value) is str and type_ == "keyword") or (type(value) is bool and type_ == "bool"):
+        return (value,)
+    if type(value) is int and type_ == "integer" and INT64_MIN <= value <= INT64_MAX:
         return (value,)
     members = value if isinstance(value, (list, tuple)) else (value,)
     try:

@@ -21,7 +21,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ragstack.assembly import SharedIndex, build_embedder, build_store, snapshot_pins
+from ragstack.assembly import (
+    SharedIndex,
+    build_embedder,
+    build_store,
+    build_text_reranker,
+    snapshot_pins,
+    text_reranker,
+)
 from ragstack.cancellation import Cancellation
 from ragstack.citations.chain import Chain
 from ragstack.citations.verify import Finding, load_chain, verify_chain
@@ -35,15 +42,22 @@ from ragstack.indexer.erase import EraseReport, erase
 from ragstack.indexer.interruption import Interruption
 from ragstack.indexer.report import IndexProgress, IndexReport
 from ragstack.indexer.run import IndexRequest, index
+from ragstack.indexer.source_files import SourceFiles
 from ragstack.ledger.schema import LEDGER_FILE
 from ragstack.ledger.snapshot import no_index
+from ragstack.reranking.base import Reranker, close_reranker
 from ragstack.retrieval.engine import QueryEngine, QueryRequest
 from ragstack.retrieval.events import QueryEvent
 from ragstack.retrieval.evidence import open_evidence
+from ragstack.retrieval.explaining import changes_too_often, explain_chain
+from ragstack.retrieval.explanation import Explanation
+from ragstack.retrieval.explanation_session import open_session
+from ragstack.retrieval.explanation_target import Expected, parse_expected
 from ragstack.retrieval.result import QueryResult
 
 _END = object()
 _FILES_KEPT = 4
+_EXPLAIN_ATTEMPTS = 4
 
 
 def open_pipeline(
@@ -94,6 +108,7 @@ class Pipeline:
         self._writer: int | None = None
         self._shared: SharedIndex | None = None
         self._embedder: Embedder | None = None
+        self._text_reranker: Reranker | None = None
         self._engine: QueryEngine | None = None
         self._closed = False
 
@@ -122,6 +137,22 @@ class Pipeline:
                 self._embedder = build_embedder(self.config.embedder)
                 self._hold(self._embedder.close)
             return self._embedder
+
+    @property
+    def text_reranker(self) -> Reranker | None:
+        """What ranks texts that are in no index; the pipeline closes it.
+
+        None for late interaction, which is made anew for the token vectors of each set of texts.
+        """
+        self._require_open()
+        if text_reranker(self.config).type == "late_interaction":
+            return None
+        with self._opening:
+            self._require_open()
+            if self._text_reranker is None:
+                self._text_reranker = made = build_text_reranker(self.config, None)
+                self._hold(lambda: close_reranker(made))
+            return self._text_reranker
 
     @property
     def engine(self) -> QueryEngine:
@@ -214,6 +245,49 @@ class Pipeline:
             return QueryResult(await asyncio.to_thread(lambda: self.engine.query(request)))
         finally:
             cancellation.request()
+
+    def explain(
+        self,
+        text: str,
+        expected: str | None = None,
+        *,
+        filter: Filter | Mapping[str, Any] | None = None,
+        top_n: int | None = None,
+        with_answer: bool = True,
+        history: Sequence[Turn] = (),
+    ) -> Explanation:
+        """Answer a question, and explain how: what became of an expected passage, and where it was lost.
+
+        ``expected`` is ``FILE``, ``FILE:LINE``, ``FILE:FIRST-LAST``, ``FILE@START-END`` (bytes of the canonical text),
+        a source id, a chunk id, or a text in quotes; without it, the passages found and near misses are explained.
+        Raises what :meth:`query` raises, InputError for a line or a range that is not there, and IndexStateError when
+        the index keeps changing meanwhile.
+        """
+        wanted = None if expected is None else parse_expected(expected)
+        request = QueryRequest(text, as_filter(filter), top_n, with_answer, history)
+        for _ in range(_EXPLAIN_ATTEMPTS):
+            explanation = self.explain_chain(self.engine.query(request), wanted, request.filter)
+            if explanation is not None:
+                return explanation
+        raise changes_too_often()
+
+    def explain_chain(
+        self,
+        chain: Chain,
+        expected: Expected | None,
+        filter: Filter | None,
+        access_filter: Filter | None = None,
+        *,
+        with_files: bool = True,
+    ) -> Explanation | None:
+        """Explain a query that was just answered; None when the index has changed since.
+
+        ``filter`` is the asker's. What ``access_filter`` does not match is as if it were not there, and held beside
+        ``filter`` in the query. Without ``with_files`` nothing is told of files and folders.
+        """
+        files = SourceFiles(self.config, self.state_dir, self._loaded.path) if with_files else None
+        with open_session(self.config, self.state_dir, self.engine, self.shared, access_filter) as session:
+            return explain_chain(chain, expected, session, filter, files)
 
     def stream(
         self,

@@ -39,13 +39,18 @@ def _words(text: str) -> frozenset[str]:
 # A full stop after these never ends a sentence: a name goes on, or an example.
 _BEFORE_NAME = _words(
     "mr mrs ms mx dr prof st rev hon gen col maj capt lt sgt gov sen rep pres messrs mme mlle fr hr"
-    " cf vs viz approx ca e.g i.e eg ie bzw z.b u.a d.h vgl ggf p.ex"
+    " cf v vs viz approx ca e.g i.e eg ie bzw z.b u.a d.h vgl ggf p.ex"
 )
 # After these it ends none when a digit follows: "No. 5", "Fig. 3", "Jan. 5".
 _BEFORE_NUMBER = _words(
-    "no nos nr vol fig figs eq eqs sec secs ch chap pp p art para tab ref refs v"
+    "no nos nr vol fig figs eq eqs sec secs ch chap pp p art para tab ref refs"
     " jan feb mar apr jun jul aug sep sept oct nov dec etc al inc"
 )
+# After an ordinal number these go on with it: "am 27. Januar", "im 19. Jahrhundert".
+_AFTER_ORDINAL = re.compile(
+    r"\s+(?:Jan|Feb|Mär|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez|Jahrhundert|Jh|Jahrestag|Geburtstag)"
+)
+_ORDINAL = re.compile(r"(?:\d{1,2}|[IVX]{1,5})\Z")
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
@@ -66,15 +71,22 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     return found
 
 
-def character_spans(text: str) -> list[tuple[int, int]]:
-    """Like :func:`sentence_spans`, counted in characters."""
+def character_spans(text: str, *, has_case: bool | None = None) -> list[tuple[int, int]]:
+    """Like :func:`sentence_spans`, counted in characters.
+
+    ``has_case`` False: a small letter after a full stop may begin a sentence; None: when none of the text's letters is
+    a capital. Who sees a text grow has to say.
+    """
     spans: list[tuple[int, int]] = []
+    # Where nothing is written large, a small letter after a full stop tells nothing.
+    if has_case is None:
+        has_case = any(character.isupper() for character in text)
     start = line_start = _skip_space(text, 0)
     position = start
     while (candidate := _CANDIDATE.search(text, position)) is not None:
         at = candidate.start()
         is_line_end = text[at] in "\r\n"
-        end = _line_boundary(text, line_start, at) if is_line_end else _stop_boundary(text, start, at)
+        end = _line_boundary(text, line_start, at) if is_line_end else _stop_boundary(text, start, at, has_case)
         if end is None:
             position = _WIDE_STOP.match(text, at).end() if not is_line_end else at + 1  # type: ignore[union-attr]
             if is_line_end:
@@ -104,7 +116,7 @@ def _line_boundary(text: str, line_start: int, at: int) -> int | None:
     return at if ends else None
 
 
-def _stop_boundary(text: str, start: int, at: int) -> int | None:
+def _stop_boundary(text: str, start: int, at: int, has_case: bool) -> int | None:
     """Where the sentence ends when the stop at ``at`` ends it; None when it does not."""
     wide = _WIDE_STOP.match(text, at)
     if wide is not None and any(mark in wide.group() for mark in _WIDE):
@@ -120,6 +132,7 @@ def _stop_boundary(text: str, start: int, at: int) -> int | None:
         return None if marks[0] in ".…" and after.islower() else stop.end()
     found = _LAST_WORD.search(text, max(start, at - 24), at)
     before = found.group() if found is not None else ""
+    after = after if has_case or not after.islower() else after.upper()
     return stop.end() if _full_stop_ends(text, start, at, before, after) else None
 
 
@@ -129,6 +142,8 @@ def _full_stop_ends(text: str, start: int, at: int, before: str, after: str) -> 
     if after.islower() or word in _BEFORE_NAME:
         return False
     if after.isdigit() and word in _BEFORE_NUMBER:
+        return False
+    if _ORDINAL.match(before) and _AFTER_ORDINAL.match(text, at + 1):
         return False
     if len(before) == 1 and before.isupper() and before != "I":
         return False  # an initial: "J. R. R. Tolkien"

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,15 @@ class Tokenizer(Protocol):
         """
 
 
+@runtime_checkable
+class WordTokenizer(Tokenizer, Protocol):
+    """A tokenizer that says whether spaces part what it looks at."""
+
+    @property
+    def splits_at_spaces(self) -> bool:
+        """True when a text cut beside a space, tab or line end has the tokens of its two parts, and no others."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkSpan:
     """What a chunker returns: a byte range of the canonical text, never a string to be searched for.
@@ -121,7 +130,10 @@ class ChunkSpan:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A contiguous byte range of one document's canonical text, as it is stored and retrieved."""
+    """A contiguous byte range of one document's canonical text, as it is stored and retrieved.
+
+    ``text_language`` is the ISO 639-1 code of what its document is written in, or empty where that could not be told.
+    """
 
     chunk_id: str
     source_id: str
@@ -132,6 +144,7 @@ class Chunk:
     token_count: int
     heading_path: tuple[str, ...] = ()
     fields: Mapping[str, FieldValue] = field(default_factory=dict)
+    text_language: str = ""
 
     @property
     def embedded_text(self) -> str:

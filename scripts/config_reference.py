@@ -13,9 +13,13 @@ from typing import Any
 
 from ragstack.config.block import ConfigBlock
 from ragstack.config.blocks import blocks_in, types_of
-from ragstack.config.models import BUILTIN_FIELDS, PipelineConfig, ThirdPartyConfig
+from ragstack.config.models import BUILTIN_FIELDS, PipelineConfig
 from ragstack.config.show import json_schema, schema_text
+from ragstack.config.third_party import ThirdPartyConfig
 
+OF_A_FAMILY = {
+    block for key in PipelineConfig.FAMILIES for block in blocks_in(PipelineConfig.model_fields[key].annotation)
+}
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 INTRO = """\
@@ -49,7 +53,7 @@ def shown_type(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:
         return f"`{schema['const']}`"
-    if "$ref" in schema:
+    if "$ref" in schema or "allOf" in schema:
         return "mapping"
     if schema.get("type") == "array":
         return f"list of {shown_type(schema.get('items', {}))}"
@@ -93,6 +97,8 @@ def sections(path: str, block: type[ConfigBlock], definitions: dict[str, Any], l
     lines = [*table(block, definitions), ""]
     for name, info in block.model_fields.items():
         for inner in blocks_in(info.annotation):
+            if inner in OF_A_FAMILY:  # it has its place in the reference already
+                continue
             place = f"{path}.{name}" + ("[]" if "tuple" in str(info.annotation) else "")
             lines += [f"{'#' * level} {place}", "", " ".join((inner.__doc__ or "").split()), ""]
             lines += sections(place, inner, definitions, min(level + 1, 5))

@@ -30,6 +30,7 @@ from ragstack.adapters.checks import (
     check_ids_or_filter,
     check_name,
     check_query,
+    check_records,
     check_sparse,
     check_spec,
     check_top_k,
@@ -195,8 +196,9 @@ class MilvusStore:
         """See :class:`ragstack.adapters.base.VectorStore`."""
         with self._write_lock(collection):
             opened = self._collection(collection, fresh=True)
-            unique = {record.id: record for record in records}
-            self._write(opened, [to_row(record, opened.layout) for record in unique.values()])
+            unique = list({record.id: record for record in records}.values())
+            check_records(unique, opened.layout.dim)
+            self._write(opened, [to_row(record, opened.layout) for record in unique])
 
     def _write(self, opened: Collection, rows: Sequence[tuple[dict[str, Any], int]]) -> None:
         groups = batches(rows, _ROWS_PER_WRITE, _BYTES_PER_WRITE)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from ragstack.adapters.base import Payload, Record
-from ragstack.adapters.checks import check_record, payload_text
+from ragstack.adapters.checks import payload_text
 from ragstack.adapters.milvus_filters import FieldKey, code
 from ragstack.adapters.milvus_sparse import NEGATIVE_TERM, bounding_weights
 from ragstack.errors import CapabilityError, InputError
@@ -50,11 +50,10 @@ class Layout:
 
 
 def to_row(record: Record, layout: Layout) -> tuple[dict[str, Any], int]:
-    """The row of a record and about how many bytes it takes.
+    """The row of a record whose id and vectors were checked, and about how many bytes it takes.
 
-    InputError, CollectionError (dimension) or CapabilityError (too large) names the record.
+    InputError (its payload) or CapabilityError (too large) names the record.
     """
-    check_record(record, layout.dim)
     text = payload_text(record.payload, record.id).encode()
     row: dict[str, Any] = {
         "id": record.id,

@@ -16,7 +16,6 @@ a read asks most of them.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -42,20 +41,21 @@ from ragstack.adapters.qdrant_server_connection import address_of, check_version
 from ragstack.adapters.qdrant_server_errors import Deadline, IncompleteWriteError, Requests, closed
 from ragstack.adapters.qdrant_server_filters import compile_filter
 from ragstack.adapters.qdrant_server_keys import all_keys
-from ragstack.adapters.qdrant_server_legs import Leg
+from ragstack.adapters.qdrant_server_legs import Leg, ask
 from ragstack.adapters.qdrant_server_records import (
     DENSE,
     PAYLOAD_KEY,
     SPARSE,
     payload_of,
     sparse_to_driver,
-    to_point,
+    to_points,
     to_record,
 )
 from ragstack.adapters.qdrant_server_schema import Schema
+from ragstack.adapters.qdrant_server_upkeep import wait_until_optimized
 from ragstack.adapters.qdrant_server_writes import upsert_points
 from ragstack.config.stores.qdrant import IN_MEMORY, QdrantStoreConfig
-from ragstack.errors import CollectionError, StoreError
+from ragstack.errors import CollectionError
 from ragstack.filters import Filter, bind_filter, conditions
 from ragstack.types import Float32Array, SparseVector
 
@@ -63,7 +63,6 @@ MAX_TOP_K = 10_000
 _IDS_PER_READ, _IDS_PER_DELETE = 500, 5_000
 _SPARSE_SPARE = 8
 _RETRIES_OF_STRANGERS = 2
-_POLL_S = (0.05, 2.0)
 _T = TypeVar("_T")
 
 
@@ -136,7 +135,7 @@ class QdrantStore:
         spec = self._spec(collection, fresh=True)
         keys = all_keys(spec.fields)
         unique = {record.id: record for record in records}
-        points = [to_point(record, spec.dim, keys) for record in unique.values()]
+        points = to_points(list(unique.values()), spec.dim, keys)
         upsert_points(points, self.block, collection, lambda portion: self._upsert(collection, portion))
 
     def _upsert(self, collection: str, points: list[models.PointStruct]) -> None:
@@ -252,33 +251,7 @@ class QdrantStore:
     def optimize(self, collection: str) -> None:
         """See :class:`ragstack.adapters.base.VectorStore`; waits until the server's optimizers are idle."""
         self._spec(collection)
-        physical = self._physical(collection)
-        ends = time.monotonic() + self.block.optimize_timeout_s
-        pause = _POLL_S[0]
-        while True:
-            info = self._send(lambda: self._client.get_collection(physical), "optimize", collection)
-            if info.status == models.CollectionStatus.GREEN:
-                return
-            if info.status == models.CollectionStatus.RED:
-                raise StoreError(
-                    f"the optimizers of the collection {collection!r} on the Qdrant server at"
-                    f" {self._requests.address.uri} failed: {info.optimizer_status}.",
-                    hint="Read the server's log; a full disk or too little memory is the usual cause.",
-                )
-            if info.status == models.CollectionStatus.GREY:
-                # After a restart the server optimizes only once it is told to; an empty change tells it.
-                self._send(
-                    lambda: self._client.update_collection(physical, optimizers_config=models.OptimizersConfigDiff()),
-                    "optimize", collection,
-                )  # fmt: skip
-            if time.monotonic() + pause > ends:
-                raise StoreError(
-                    f"the Qdrant server at {self._requests.address.uri} has not optimized the collection"
-                    f" {collection!r} after {self.block.optimize_timeout_s:g} s.",
-                    hint="It goes on by itself. Raise store.optimize_timeout_s to wait longer.",
-                )
-            time.sleep(pause)
-            pause = min(_POLL_S[1], pause * 2)
+        wait_until_optimized(self._client, self._send, self.block, collection)
 
     def health(self) -> StoreHealth:
         """See :class:`ragstack.adapters.base.VectorStore`; a wrong key is found out too."""
@@ -339,12 +312,7 @@ class QdrantStore:
         while open_ := [leg for leg in legs if not leg.settled]:
             requests = [leg.request for leg in open_ if leg.request is not None]
             answers = self._send(
-                partial(
-                    self._client.query_batch_points,
-                    self._physical(collection),
-                    requests,
-                    consistency=self._consistency,
-                ),
+                partial(ask, self._client, self._physical(collection), requests, self._consistency),
                 "search",
                 collection,
             )

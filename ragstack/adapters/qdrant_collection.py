@@ -17,8 +17,9 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -51,18 +52,22 @@ class HnswSettings:
 
 @dataclass
 class OpenCollection:
-    """An open shard. Writers hold ``write_lock``; readers need no lock, the driver has its own."""
+    """An open shard. Writers hold ``write_lock``; readers need no lock, the driver has its own.
+
+    ``points``: about how many there are, as after the last write.
+    """
 
     folder: Path
     spec: CollectionSpec
     shard: qdrant.EdgeShard
     flushed: bool
+    points: int = 0
     write_lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
     def keys(self) -> dict[str, tuple[str, FieldType]]:
         """Index key and type of each declared field."""
-        return {name: (index_key(name, type_), type_) for name, type_ in self.spec.fields.items()}
+        return index_keys(self.spec.fields)
 
     def count(self, filter: qdrant.Filter | None = None) -> int:
         """Exact number of records."""
@@ -74,6 +79,13 @@ class OpenCollection:
             (self.folder / MARK).unlink(missing_ok=True)
             sync_folder(self.folder)
             self.flushed = False
+
+    def write(self, operations: Iterable[qdrant.UpdateOperation]) -> None:
+        """Carry out changes of points, one after the other."""
+        self.begin_write()
+        for operation in operations:
+            self.shard.update(operation)
+        self.points = self.shard.info().points_count
 
     def flush(self) -> None:
         """Make every write durable, then set the mark."""
@@ -111,6 +123,7 @@ class OpenCollection:
 _SEGMENT_KB = 60_000  # of vectors: 40,000 of 384 dimensions
 
 
+@lru_cache(maxsize=4096)
 def index_key(name: str, type_: FieldType) -> str:
     """The payload key that a field is indexed under: a path without the characters that Qdrant gives a meaning.
 
@@ -118,6 +131,11 @@ def index_key(name: str, type_: FieldType) -> str:
     or never read.
     """
     return "f_" + hashlib.sha256(f"{type_}:{name}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def index_keys(fields: Mapping[str, FieldType]) -> dict[str, tuple[str, FieldType]]:
+    """Index key and type of each field."""
+    return {name: (index_key(name, type_), type_) for name, type_ in fields.items()}
 
 
 def create(folder: Path, spec: CollectionSpec, settings: HnswSettings) -> None:
@@ -179,7 +197,7 @@ def load(folder: Path, *, probe: bool = True) -> OpenCollection:
         with panic_text_held_back():
             shard = qdrant.EdgeShard.load(str(folder / SHARD))
             opened = OpenCollection(folder, spec, shard, flushed is not None)
-            points = opened.count()
+            points = opened.points = opened.count()
             vectors = opened.count(qdrant.Filter(must=[qdrant.HasVectorCondition(DENSE)]))
             shard.scroll(qdrant.ScrollRequest(limit=1, with_payload=True, with_vector=True))
     except (KeyError, TypeError, ValueError) as error:
@@ -214,7 +232,7 @@ def add_fields(opened: OpenCollection, spec: CollectionSpec) -> None:
         return
     with opened.write_lock:
         grown = replace(opened.spec, fields={**opened.spec.fields, **new})
-        keys = {name: (index_key(name, type_), type_) for name, type_ in grown.fields.items()}
+        keys = index_keys(grown.fields)
         mapped = _mapped(opened.folder)
         opened.begin_write()
         for name, type_ in new.items():

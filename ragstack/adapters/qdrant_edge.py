@@ -27,7 +27,7 @@ from types import TracebackType
 import qdrant_edge as qdrant
 
 from ragstack.adapters import qdrant_collection as on_disk
-from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
+from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
     check_batch_size,
     check_ids,
@@ -39,6 +39,7 @@ from ragstack.adapters.checks import (
     check_top_k,
     is_name,
 )
+from ragstack.adapters.legs import LegsInTurn
 from ragstack.adapters.qdrant_collection import HnswSettings, OpenCollection
 from ragstack.adapters.qdrant_errors import driver_errors
 from ragstack.adapters.qdrant_filters import compile_filter
@@ -48,7 +49,8 @@ from ragstack.adapters.qdrant_records import (
     SPARSE,
     payload_of,
     sparse_to_driver,
-    to_point,
+    to_hits,
+    to_points,
     to_record,
 )
 from ragstack.adapters.qdrant_space import (
@@ -57,7 +59,7 @@ from ragstack.adapters.qdrant_space import (
     require_for_opening,
     require_for_upsert,
 )
-from ragstack.adapters.qdrant_sparse import rescored
+from ragstack.adapters.qdrant_sparse import rescored_vectors
 from ragstack.errors import (
     CollectionError,
     IndexLockedError,
@@ -72,7 +74,7 @@ MAX_TOP_K = 10_000
 _POINTS_PER_UPDATE = 512  # one update is one log entry, held in memory several times over
 
 
-class QdrantEdgeStore:
+class QdrantEdgeStore(LegsInTurn):
     """A :class:`ragstack.adapters.base.VectorStore` in the folder ``path``, which is created when missing.
 
     ``hnsw_m`` (edges per node) and ``ef_construct`` hold for collections created from now on;
@@ -155,17 +157,16 @@ class QdrantEdgeStore:
         """See :class:`ragstack.adapters.base.VectorStore`."""
         opened = self._collection(collection)
         with opened.write_lock, self._errors("write to", collection):
-            keys = opened.keys
-            unique = {record.id: record for record in records}
-            points = [to_point(record, opened.spec.dim, keys) for record in unique.values()]
-            if not points:
+            unique = list({record.id: record for record in records}.values())
+            if not unique:
                 return
-            payload_bytes = sum(len(str(value)) * 2 for record in unique.values() for value in record.payload.values())
-            sparse_values = sum(len(record.sparse) for record in unique.values())
-            require_for_upsert(opened.folder, len(points), opened.spec.dim, payload_bytes, sparse_values)
-            opened.begin_write()
-            for start in range(0, len(points), _POINTS_PER_UPDATE):
-                opened.shard.update(qdrant.UpdateOperation.upsert_points(points[start : start + _POINTS_PER_UPDATE]))
+            points, characters = to_points(unique, opened.spec.dim, opened.keys)
+            sparse_values = sum(len(record.sparse) for record in unique)
+            require_for_upsert(opened.folder, len(points), opened.spec.dim, 2 * characters, sparse_values)
+            opened.write(
+                qdrant.UpdateOperation.upsert_points(points[start : start + _POINTS_PER_UPDATE])
+                for start in range(0, len(points), _POINTS_PER_UPDATE)
+            )
 
     def delete(self, collection: str, *, ids: Sequence[str] | None = None, filter: Filter | None = None) -> None:
         """See :class:`ragstack.adapters.base.VectorStore`."""
@@ -179,8 +180,7 @@ class QdrantEdgeStore:
                 assert compiled is not None
                 operation = qdrant.UpdateOperation.delete_points_by_filter(compiled)
             require_for_deletion(opened.folder)
-            opened.begin_write()
-            opened.shard.update(operation)
+            opened.write([operation])
 
     def search_dense(
         self,
@@ -199,7 +199,7 @@ class QdrantEdgeStore:
             compiled = self._compiled(opened, filter)
             if top_k == 0:
                 return []
-            small = opened.shard.info().points_count < self._settings.min_points
+            small = opened.points < self._settings.min_points
             settings = qdrant.SearchParams(
                 hnsw_ef=params.ef_search or self._ef_search, exact=params.exact or self._exact or small
             )
@@ -214,9 +214,10 @@ class QdrantEdgeStore:
                 if len(points) < limit or points[-1].score < points[top_k - 1].score:
                     break
                 limit *= 4
-            ranked = sorted(((-point.score, str(point.id), point) for point in points), key=lambda row: row[:2])
-            # Rounding may take the cosine of equal directions a bit beyond 1.
-            return [Hit(id_, max(-1.0, min(1.0, -score)), payload_of(point)) for score, id_, point in ranked[:top_k]]
+            scores = [point.score for point in points]
+            if scores and (scores[0] > 1 or scores[-1] < -1):  # rounding takes equal directions a bit beyond 1
+                scores = [max(-1.0, min(1.0, score)) for score in scores]
+            return to_hits(points, scores, top_k, [None] * len(points))
 
     def search_sparse(
         self, collection: str, vector: SparseVector, top_k: int, *, filter: Filter | None = None
@@ -242,35 +243,13 @@ class QdrantEdgeStore:
                         score_threshold=0.0,
                     )
                 )
-                scores, error = rescored(vector, points)
+                stored = [point.vector[SPARSE] for point in points if isinstance(point.vector, dict)]
+                vectors, scores, error = rescored_vectors(vector, stored)
                 if len(points) < limit or points[-1].score + error < points[top_k - 1].score:
                     break
                 limit *= 4
-            ranked = sorted(
-                (
-                    (-float(score), str(point.id), point)
-                    for score, point in zip(scores, points, strict=True)
-                    if score > 0
-                ),
-                key=lambda row: row[:2],
-            )
-            return [Hit(id_, -score, payload_of(point)) for score, id_, point in ranked[:top_k]]
-
-    def search_hybrid(
-        self,
-        collection: str,
-        dense: Float32Array,
-        sparse: SparseVector,
-        top_k: int,
-        *,
-        filter: Filter | None = None,
-        params: SearchParams = SearchParams(),
-    ) -> HybridHits:
-        """See :class:`ragstack.adapters.base.VectorStore`."""
-        return HybridHits(
-            self.search_dense(collection, dense, top_k, filter=filter, params=params),
-            self.search_sparse(collection, sparse, top_k, filter=filter),
-        )
+            found = [at for at, score in enumerate(scores.tolist()) if score > 0]
+            return to_hits([points[at] for at in found], scores[found].tolist(), top_k, [vectors[at] for at in found])
 
     def fetch(self, collection: str, ids: Sequence[str]) -> dict[str, Record]:
         """See :class:`ragstack.adapters.base.VectorStore`."""

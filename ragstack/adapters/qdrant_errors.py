@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from ragstack.errors import CollectionError, RagstackError, StoreError, StoreUnavailableError
 
@@ -20,31 +21,41 @@ REBUILD = "Mend it with: ragstack fsck --repair; or rebuild it from the sources:
 _stderr_lock = threading.Lock()
 
 
-@contextmanager
-def driver_errors(action: str, collection: str, is_closed: Callable[[], bool]) -> Iterator[None]:
+class driver_errors:  # noqa: N801 - used as the functions of contextlib are, and in a third of their time
     """Run driver calls; whatever they raise leaves as an error of the StoreError family.
 
     ``action`` completes "could not ... the collection". ``is_closed`` says whether the store was closed,
     which the driver reports in the same words as a dropped collection.
     """
-    try:
-        yield
-    except RagstackError:
-        raise
-    except Exception as error:
+
+    __slots__ = ("_action", "_collection", "_is_closed")
+
+    def __init__(self, action: str, collection: str, is_closed: Callable[[], bool]) -> None:
+        self._action, self._collection, self._is_closed = action, collection, is_closed
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, RagstackError):
+            return
+        if isinstance(error, Exception):
+            raise self._translated(error) from error
+        if is_panic(error):
+            raise damaged(self._collection) from error
+
+    def _translated(self, error: Exception) -> StoreError:
         if "not initialized" in str(error):
-            if is_closed():
-                raise StoreUnavailableError("the vector store was closed.", hint="Open it again.") from error
-            raise CollectionError(f"the collection {collection!r} was dropped.") from error
-        raise StoreError(
-            f"could not {action} the collection {collection!r}: {error}.",
+            if self._is_closed():
+                return StoreUnavailableError("the vector store was closed.", hint="Open it again.")
+            return CollectionError(f"the collection {self._collection!r} was dropped.")
+        return StoreError(
+            f"could not {self._action} the collection {self._collection!r}: {error}.",
             hint="Check that its disk has space and can be read and written;"
             " `ragstack fsck --repair` mends damaged files.",
-        ) from error
-    except BaseException as error:
-        if is_panic(error):
-            raise damaged(collection) from error
-        raise
+        )
 
 
 def damaged(collection: str, detail: str = "its files cannot be read") -> CollectionError:

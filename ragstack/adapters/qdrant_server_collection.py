@@ -28,6 +28,7 @@ from ragstack.config.stores.qdrant import QdrantStoreConfig
 from ragstack.errors import CapabilityError, CollectionError, InputError
 
 FORMAT_ENTRY = "ragstack_format"
+_SCANNED_BELOW_KB, _LEAST_SCANNED_KB = 10_000, 10  # what servers do by default, and the least that all of them accept
 
 
 def physical_name(prefix: str, collection: str) -> str:
@@ -57,6 +58,7 @@ def creation(block: QdrantStoreConfig, spec: CollectionSpec) -> dict[str, Any]:
         "hnsw_config": models.HnswConfigDiff(
             m=block.hnsw_m,
             ef_construct=block.ef_construct,
+            full_scan_threshold=_graph_searched_from_kb(block),
             payload_m=block.hnsw_payload_m,
             on_disk=block.hnsw_on_disk or None,
         ),
@@ -72,6 +74,13 @@ def creation(block: QdrantStoreConfig, spec: CollectionSpec) -> dict[str, Any]:
         "write_consistency_factor": confirmed,
         "metadata": {FORMAT_ENTRY: FORMAT, **described(spec.fields)},
     }
+
+
+def _graph_searched_from_kb(block: QdrantStoreConfig) -> int | None:
+    """A server scans segments below its ``full_scan_threshold`` although they have a graph; None: its own, 10 MB."""
+    if block.indexing_threshold_kb is None or block.indexing_threshold_kb >= _SCANNED_BELOW_KB:
+        return None
+    return max(_LEAST_SCANNED_KB, block.indexing_threshold_kb)
 
 
 def _quantization(block: QdrantStoreConfig) -> models.QuantizationConfig | None:

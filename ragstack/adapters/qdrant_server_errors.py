@@ -8,6 +8,8 @@ the client raised                                  we raise
 connection failed, timeout, 429, 5xx; gRPC         the request is sent again; then
 UNAVAILABLE, DEADLINE_EXCEEDED, ...                StoreUnavailableError
 401, 403; UNAUTHENTICATED, PERMISSION_DENIED       StoreUnavailableError, which names the key
+403, FAILED_PRECONDITION "Storage locked"          StoreUnavailableError, which says so
+507, no space left on the server                   StoreError: no part of a write would fit either
 404 that names a collection; NOT_FOUND             CollectionError
 an answer that is none of Qdrant's                 StoreUnavailableError
 other statuses (400, 413, 422, ...)                RequestRefusedError, a StoreError
@@ -183,9 +185,13 @@ def _passing(address: Address, where: str, reason: str, retry_after_s: float = 0
     return Failure(unavailable(address, where, reason), passing=True, retry_after_s=retry_after_s)
 
 
-def _of_status(error: UnexpectedResponse, address: Address, where: str, collection: str) -> Failure:
+def _of_status(  # noqa: PLR0911 - one return for each row of the table
+    error: UnexpectedResponse, address: Address, where: str, collection: str
+) -> Failure:
     status = error.status_code or 0
     told = _told(error.content)
+    if status == 403 and _is_lock(told):
+        return Failure(_locked(address, where, told or ""))
     if status in (401, 403):
         return Failure(_refused_key(address, where, f"it refuses the key (status {status}{_after(told)})"))
     if status in _PASSING_STATUSES:
@@ -196,6 +202,9 @@ def _of_status(error: UnexpectedResponse, address: Address, where: str, collecti
     if told is None:
         reason = f"the answer (status {status}) is not one of a Qdrant server"
         return Failure(unavailable(address, where, reason, "Check store.uri: another server may listen there."))
+    if status == 507:
+        hint = "Free disk space or memory on the server, or raise its quota; what was written before is kept."
+        return Failure(StoreError(address.clean(f"{where}: {told}."), hint=hint))
     hint = "Lower store.batch_bytes, or raise the server's limit of a request." if status == 413 else ""
     return Failure(RequestRefusedError(address.clean(f"{where}: status {status}{_after(told)}."), hint=hint))
 
@@ -256,6 +265,7 @@ _GRPC_PASSING = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.ABORTED,
+    grpc.StatusCode.FAILED_PRECONDITION,  # over HTTP the same is a 500: a shard that is not ready yet
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.UNKNOWN,
@@ -271,12 +281,23 @@ def _of_grpc(error: grpc.RpcError, address: Address, where: str, collection: str
         return Failure(_refused_key(address, where, f"it refuses the key ({name}: {told})"))
     if code == grpc.StatusCode.NOT_FOUND and collection:
         return Failure(no_collection(address, collection))
+    if code == grpc.StatusCode.FAILED_PRECONDITION and _is_lock(told):
+        return Failure(_locked(address, where, told))
     if code == grpc.StatusCode.UNIMPLEMENTED:
         hint = "Use a newer server, or store.prefer_grpc: false."
         return Failure(CapabilityError(address.clean(f"{where}: the server has no such call ({told})."), hint=hint))
     if code is None or code in _GRPC_PASSING:
         return _passing(address, where, f"gRPC {name}: {told}; is store.grpc_port right?")
     return Failure(RequestRefusedError(address.clean(f"{where}: gRPC {name}: {told}.")))
+
+
+def _is_lock(told: str | None) -> bool:
+    return (told or "").startswith("Storage locked")
+
+
+def _locked(address: Address, where: str, told: str) -> StoreUnavailableError:
+    hint = "Somebody locked the server, or it started in recovery mode; its log says which."
+    return unavailable(address, where, f"it refuses it ({told})", hint)
 
 
 def _refused_key(address: Address, where: str, reason: str) -> StoreUnavailableError:

@@ -1,4 +1,4 @@
-"""One leg of a search on a Qdrant server: what is asked, and whether an answer settles it. No I/O."""
+"""The legs of a search on a Qdrant server: what is asked, and whether an answer settles it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from qdrant_client import models
+from qdrant_client import QdrantClient, models
 
 from ragstack.adapters.base import Hit
 from ragstack.adapters.qdrant_server_records import SPARSE, payload_of
@@ -34,20 +34,15 @@ class Leg:
         assert self.request is not None and self.request.limit is not None
         # A score is a 32-bit float; what JSON makes of it may differ from it beyond its last digit.
         told = np.array([point.score for point in points], dtype=np.float32)
-        scores, error = self._scores(points, told)
+        scores, error, vectors = self._scores(points, told)
         if len(points) == self.request.limit and not self._is_cut_known(told, error):
             self.request = self.request.model_copy(update={"limit": self.request.limit * _WIDER})
             return
-        ranked = sorted(
-            (
-                (-float(score), str(point.id), point)
-                for score, point in zip(scores, points, strict=True)
-                if score > 0 or not isinstance(self._query, SparseVector)
-            ),
-            key=lambda row: row[:2],
-        )
+        rows = zip((-scores).tolist(), [str(point.id) for point in points], range(len(points)), strict=True)
+        ranked = sorted(row for row in rows if row[0] < 0 or not isinstance(self._query, SparseVector))
         self.hits = [
-            Hit(id_, -score, payload_of(point, self._collection)) for score, id_, point in ranked[: self._top_k]
+            Hit(id_, -score, payload_of(points[at], self._collection), vectors[at])
+            for score, id_, at in ranked[: self._top_k]
         ]
         self.settled = True
 
@@ -57,9 +52,35 @@ class Leg:
             return True
         return isinstance(self._query, SparseVector) and float(told[-1]) < -error
 
-    def _scores(self, points: Sequence[models.ScoredPoint], told: Float32Array) -> tuple[Float32Array, float]:
-        """The scores, and by how much two of the server's may be out of their true order."""
+    def _scores(
+        self, points: Sequence[models.ScoredPoint], told: Float32Array
+    ) -> tuple[Float32Array, float, Sequence[SparseVector | None]]:
+        """The scores, by how much two of the server's may be out of their true order, and sparse vectors read."""
         if isinstance(self._query, SparseVector):
             stored: list[Any] = [point.vector for point in points]
-            return rescored_vectors(self._query, [vectors[SPARSE] for vectors in stored])
-        return np.clip(told, -1.0, 1.0), 0.0  # rounding may take it a bit beyond 1
+            vectors, scores, error = rescored_vectors(self._query, [vectors[SPARSE] for vectors in stored])
+            return scores, error, vectors
+        return np.clip(told, -1.0, 1.0), 0.0, [None] * len(points)  # rounding may take it a bit beyond 1
+
+
+def ask(
+    client: QdrantClient, physical: str, requests: Sequence[models.QueryRequest], consistency: Any
+) -> Sequence[models.QueryResponse]:
+    """The answers to all requests, in one call of the server."""
+    if len(requests) > 1:
+        return client.query_batch_points(physical, requests, consistency=consistency)
+    # The client copies the requests of a batch number by number, which takes it longer than all the rest.
+    (one,) = requests
+    answer = client.query_points(
+        physical,
+        query=one.query,
+        using=one.using,
+        query_filter=one.filter,
+        search_params=one.params,
+        limit=one.limit or 0,
+        with_payload=one.with_payload or False,
+        with_vectors=one.with_vector or False,
+        score_threshold=one.score_threshold,
+        consistency=consistency,
+    )
+    return [answer]

@@ -10,23 +10,28 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from qdrant_client import models
 
 from ragstack.adapters.base import Record, empty_sparse
-from ragstack.adapters.checks import check_record, payload_text
+from ragstack.adapters.checks import check_records, payload_text
+from ragstack.adapters.qdrant_arrays import dense_of, sparse_of
 from ragstack.adapters.qdrant_server_keys import FieldKeys, index_values
 from ragstack.errors import CollectionError
 from ragstack.types import SparseVector
 
 DENSE, SPARSE = "dense", "sparse"
 PAYLOAD_KEY = "payload"
+_decode = json.JSONDecoder().raw_decode
 _BYTES_PER_NUMBER, _BYTES_PER_TERM, _BYTES_PER_POINT = 22, 34, 200
 
 
-def to_point(record: Record, dim: int, fields: Mapping[str, FieldKeys]) -> models.PointStruct:
-    """The point of a record; InputError or CollectionError (dimension) names the record and what is wrong."""
-    check_record(record, dim)
+def to_points(records: Sequence[Record], dim: int, fields: Mapping[str, FieldKeys]) -> list[models.PointStruct]:
+    """The points of records; InputError or CollectionError (dimension) names the record and what is wrong."""
+    check_records(records, dim)
+    return [_to_point(record, fields) for record in records]
+
+
+def _to_point(record: Record, fields: Mapping[str, FieldKeys]) -> models.PointStruct:
     vectors: dict[str, Any] = {DENSE: record.dense.tolist()}
     if len(record.sparse):
         vectors[SPARSE] = sparse_to_driver(record.sparse)
@@ -56,22 +61,22 @@ def estimated_bytes(point: models.PointStruct) -> int:
     """About how long a point is in JSON, on the high side."""
     vectors: Any = point.vector
     terms = len(vectors[SPARSE].indices) if SPARSE in vectors else 0
-    payload = point.payload or {}
-    text = 2 * len(payload[PAYLOAD_KEY])  # quotes are escaped, and characters beyond ASCII take more bytes
-    indexed = sum(len(key) + _length(payload[key]) for key in payload if key != PAYLOAD_KEY)
-    return _BYTES_PER_POINT + len(vectors[DENSE]) * _BYTES_PER_NUMBER + terms * _BYTES_PER_TERM + text + indexed
+    size = _BYTES_PER_POINT + len(vectors[DENSE]) * _BYTES_PER_NUMBER + terms * _BYTES_PER_TERM
+    for key, value in (point.payload or {}).items():
+        size += len(key) + _length(value)
+    return size
 
 
 def _length(value: str | int | list[str | int]) -> int:
-    if isinstance(value, list):
-        return sum(map(_length, value))
-    return 2 * len(value) + 4 if isinstance(value, str) else _BYTES_PER_NUMBER
+    if isinstance(value, str):
+        return 2 * len(value) + 4  # quotes are escaped, and characters beyond ASCII take more bytes
+    return sum(map(_length, value)) if isinstance(value, list) else _BYTES_PER_NUMBER
 
 
 def payload_of(point: models.ScoredPoint | models.Record, collection: str) -> dict[str, Any]:
     """The payload of a point that was read with :data:`PAYLOAD_KEY`."""
     try:
-        payload: dict[str, Any] = json.loads((point.payload or {})[PAYLOAD_KEY])
+        payload: dict[str, Any] = _decode((point.payload or {})[PAYLOAD_KEY])[0]
     except (KeyError, TypeError, ValueError) as error:
         raise CollectionError(
             f"the point {point.id} of the collection {collection!r} was not written by ragstack.",
@@ -83,10 +88,11 @@ def payload_of(point: models.ScoredPoint | models.Record, collection: str) -> di
 def to_record(point: models.Record, collection: str) -> Record:
     """The record of a point that was read with vectors and payload."""
     vectors: Any = point.vector
+    sparse = vectors.get(SPARSE)
     return Record(
         id=str(point.id),
-        dense=np.asarray(vectors[DENSE], dtype=np.float32),
-        sparse=_sparse_of(vectors),
+        dense=dense_of(vectors[DENSE]),
+        sparse=sparse_of(sparse.indices, sparse.values) if sparse is not None else empty_sparse(),
         payload=payload_of(point, collection),
     )
 
@@ -94,13 +100,3 @@ def to_record(point: models.Record, collection: str) -> Record:
 def sparse_to_driver(vector: SparseVector) -> models.SparseVector:
     """The driver's form of a sparse vector."""
     return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
-
-
-def _sparse_of(vectors: Mapping[str, Any]) -> SparseVector:
-    stored = vectors.get(SPARSE)
-    if stored is None:
-        return empty_sparse()
-    indices = np.asarray(stored.indices, dtype=np.uint32)
-    values = np.asarray(stored.values, dtype=np.float32)
-    order = np.argsort(indices)
-    return SparseVector(indices[order], values[order])

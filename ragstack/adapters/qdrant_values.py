@@ -19,7 +19,7 @@ def keyword(value: Scalar) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = str(value)
-    if not text.startswith("\0"):
+    if text[:1] != "\0":
         try:
             text.encode()
         except UnicodeEncodeError:

@@ -24,7 +24,7 @@ import weaviate
 from weaviate.classes.config import ConsistencyLevel
 from weaviate.classes.tenants import Tenant
 
-from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
+from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
     check_batch_size,
     check_growth,
@@ -32,10 +32,12 @@ from ragstack.adapters.checks import (
     check_ids_or_filter,
     check_name,
     check_query,
+    check_records,
     check_sparse,
     check_spec,
     check_top_k,
 )
+from ragstack.adapters.legs import LegsInTurn
 from ragstack.adapters.weaviate_client import connect, redaction
 from ragstack.adapters.weaviate_collection import OpenCollection, tenant_of_record
 from ragstack.adapters.weaviate_errors import driver_errors, missing
@@ -57,7 +59,7 @@ _CONSISTENCY = {
 _POLL_S = 0.25
 
 
-class WeaviateStore:
+class WeaviateStore(LegsInTurn):
     """A :class:`ragstack.adapters.base.VectorStore` on the server that ``block`` names. Usable as a context manager."""
 
     def __init__(self, block: WeaviateStoreConfig) -> None:
@@ -134,7 +136,8 @@ class WeaviateStore:
         stored = opened.stored
         keys = stored.keys(ready=False)
         unique = {record.id: record for record in records}
-        objects = {record.id: to_object(record, stored.dim, keys) for record in unique.values()}
+        check_records(list(unique.values()), stored.dim)
+        objects = {id_: to_object(record, keys) for id_, record in unique.items()}
         if not objects:
             return
         with self._errors("write to", collection):
@@ -209,22 +212,6 @@ class WeaviateStore:
         with self._errors("search", collection):
             hits = [hit for part in opened.parts(filter) for hit in opened.by_terms(part, vector, top_k, compiled)]
         return _best(hits, top_k)
-
-    def search_hybrid(
-        self,
-        collection: str,
-        dense: Float32Array,
-        sparse: SparseVector,
-        top_k: int,
-        *,
-        filter: Filter | None = None,
-        params: SearchParams = SearchParams(),
-    ) -> HybridHits:
-        """See :class:`ragstack.adapters.base.VectorStore`; two requests, as the server's own hybrid fuses by itself."""
-        return HybridHits(
-            self.search_dense(collection, dense, top_k, filter=filter, params=params),
-            self.search_sparse(collection, sparse, top_k, filter=filter),
-        )
 
     def fetch(self, collection: str, ids: Sequence[str]) -> dict[str, Record]:
         """See :class:`ragstack.adapters.base.VectorStore`."""

@@ -43,7 +43,7 @@ def add_fields(opened: OpenCollection, spec: CollectionSpec, max_bytes: int, con
     for part in parts:
         for start in range(0, len(holders), _PAGE):
             records = opened.fetched(part, holders[start : start + _PAGE])
-            objects = [to_object(record, stored.dim, keys) for record in records]
+            objects = [to_object(record, keys) for record in records]
             if objects:
                 write(part, objects, stored.dim, max_bytes, connection)
     pending = wanted if holders else unready

@@ -18,7 +18,7 @@ import numpy as np
 from weaviate.classes.data import DataObject
 
 from ragstack.adapters.base import Payload, Record
-from ragstack.adapters.checks import check_record, payload_text
+from ragstack.adapters.checks import payload_text
 from ragstack.adapters.weaviate_filters import LIST, MARKS, index_key
 from ragstack.adapters.weaviate_sparse import decode_sparse, encode_sparse, words_of_record
 from ragstack.errors import InputError
@@ -33,9 +33,8 @@ PARTITIONS = 256
 _decode = json.JSONDecoder().raw_decode
 
 
-def to_object(record: Record, dim: int, keys: Mapping[str, tuple[str, FieldType]]) -> DataObject[Any, Any]:
-    """The object of a record; InputError or CollectionError (dimension) names the record and what is wrong."""
-    check_record(record, dim)
+def to_object(record: Record, keys: Mapping[str, tuple[str, FieldType]]) -> DataObject[Any, Any]:
+    """The object of a record whose id and vectors were checked; InputError names it and what its payload has wrong."""
     properties: dict[str, Any] = {
         PAYLOAD: payload_text(record.payload, record.id),
         SPARSE: encode_sparse(record.sparse),

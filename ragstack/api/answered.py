@@ -11,6 +11,7 @@ from ragstack.api.security import Caller
 from ragstack.api.state import AppState
 from ragstack.citations.chain import Chain, Citation
 from ragstack.ledger.issued_citations import IssuedCitation
+from ragstack.retrieval.explanation import Explanation
 
 
 def answered(state: AppState, caller: Caller, answer: CheckedAnswer, request_id: str) -> None:
@@ -19,6 +20,12 @@ def answered(state: AppState, caller: Caller, answer: CheckedAnswer, request_id:
     audit_chain(state.audit, caller, answer.chain, request_id)
     if answer.chain.answer is not None:
         state.issued.add(issued(answer.chain, answer.chain.answer.citations))
+
+
+def explained(state: AppState, caller: Caller, explanation: Explanation, request_id: str) -> None:
+    """An explanation is about to be sent: it shows passages beside those of its chain, which was recorded already."""
+    if state.audit is not None:
+        state.audit.record_explanation(caller, explanation, request_id)
 
 
 def broken_off(state: AppState, caller: Caller, chain: Chain, request_id: str) -> None:

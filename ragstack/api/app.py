@@ -31,6 +31,7 @@ from ragstack.api.routes import (
     citations,
     documents,
     embeddings,
+    explain,
     health,
     jobs,
     metrics,
@@ -117,7 +118,21 @@ def create_app(pipeline: Pipeline, *, local_token: str | None = None) -> FastAPI
     install_error_handlers(app)
     routers = [
         module.router
-        for module in (query, chat, citations, documents, jobs, models, embeddings, ranking, tei, health, metrics, page)
+        for module in (
+            query,
+            explain,
+            chat,
+            citations,
+            documents,
+            jobs,
+            models,
+            embeddings,
+            ranking,
+            tei,
+            health,
+            metrics,
+            page,
+        )
     ]
     for router in routers:
         app.include_router(router)

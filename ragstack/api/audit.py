@@ -21,6 +21,7 @@ from ragstack.citations.chain import Chain
 from ragstack.config.models import PipelineConfig
 from ragstack.config.server_audit import audit_dir
 from ragstack.errors import StoreError
+from ragstack.retrieval.explanation import Explanation
 
 _KEY_FILE = "hmac.key"
 _KEY_BYTES = 32
@@ -48,6 +49,7 @@ class ChainAudit:
         """Write the line of one chain; it is on the disk on return. Raises StoreError when it cannot be written."""
         answer = chain.answer
         places = [passage.place for passage in chain.passages]
+        places += [duplicate.place for passage in chain.passages for duplicate in passage.duplicates]
         entry: dict[str, Any] = {
             "kind": "chain",
             "request_id": redacted(request_id)[:128],
@@ -69,6 +71,21 @@ class ChainAudit:
                 "quotes": [] if answer is None else [redacted(citation.place.text) for citation in answer.citations],
             }
         self._log.append(entry)
+
+    def record_explanation(self, caller: Caller, explanation: Explanation, request_id: str) -> None:
+        """Write the line of what an explanation shows. Raises StoreError when it cannot be written."""
+        chain = explanation.chain
+        self._log.append(
+            {
+                "kind": "explanation",
+                "request_id": redacted(request_id)[:128],
+                "caller": caller.name,
+                "key_id": caller.key_id,
+                "query_hmac_sha256": self._hash(chain.query.text),
+                "chain_digest": chain.digest,
+                "sources": sorted({(chunk.source_id, chunk.source_version) for chunk in explanation.chunks}),
+            }
+        )
 
     def _hash(self, text: str) -> str:
         return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()

@@ -25,8 +25,8 @@ from ragstack.embedding.base import (
     Output,
     submit,
 )
-from ragstack.embedding.threads import usable_cores
 from ragstack.errors import RagstackError
+from ragstack.inference.threads import usable_cores
 
 CPU_BATCH_TOKENS_PER_CORE = 1024
 """Budget on a CPU, for each core: smaller ones leave cores idle, larger ones embed no more texts a second and keep

@@ -44,6 +44,7 @@ from ragstack.errors import (
     InterruptedRunError,
     MissingExtraError,
     RagstackError,
+    RerankingError,
     StoreUnavailableError,
 )
 
@@ -68,6 +69,7 @@ _STATUSES: tuple[tuple[type[RagstackError], int], ...] = (
     (CapabilityError, 422),
     (CitationError, 409),
     (GenerationError, 502),
+    (RerankingError, 502),
     (InterruptedRunError, 503),
     (EmbeddingError, 500),
     (ConfigError, 500),

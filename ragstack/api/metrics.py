@@ -17,7 +17,7 @@ from ragstack.api.gpu_metrics import GpuCollector
 from ragstack.citations.chain import Chain
 from ragstack.citations.verify import Status
 from ragstack.embedding.base import BudgetedEmbedder, Embedder
-from ragstack.embedding.batching import padding_share, plan_batches
+from ragstack.inference.batching import padding_share, plan_batches
 from ragstack.version import __version__
 
 UNMATCHED = "unmatched"

@@ -20,16 +20,18 @@ from ragstack.api.batch_worker import BatchReport, EmbeddingWorker
 from ragstack.api.metrics import Metrics
 from ragstack.api.model_errors import ModelRequestError
 from ragstack.api.model_texts import PreparedTexts, TextInput, Truncate, is_short, prepare_texts, texts_of
-from ragstack.api.served_models import PIPELINE_MODEL
+from ragstack.api.served_models import PIPELINE_MODEL, reranker_names
 from ragstack.api.tracing import Tracing
-from ragstack.assembly import build_reranker, keeps_token_vectors, token_vectors_of_texts
+from ragstack.assembly import build_text_reranker, compares_vectors, text_reranker, token_vectors_of_texts
+from ragstack.cancellation import Cancellation
 from ragstack.embedding.base import Embedder, InputType, Output
-from ragstack.embedding.threads import usable_cores
-from ragstack.errors import RagstackError
+from ragstack.errors import InputError, RagstackError
+from ragstack.inference.threads import usable_cores
 from ragstack.pipeline import Pipeline
-from ragstack.reranking.base import RerankCandidate, Reranker, RerankQuery, TokenVectorStore, no_idf
+from ragstack.reranking.base import RerankQuery, no_idf
 from ragstack.retrieval.corpus_weights import corpus_idf
-from ragstack.types import Chunk, Float32Array, TokenVectors
+from ragstack.retrieval.text_ranking import bare_query, rank_in_order, text_ids
+from ragstack.types import Float32Array, TokenVectors
 
 _FLOATS_AT_ONCE = 16_384  # about a millisecond of work
 _SHORT = 4096  # characters, or token ids: well below a millisecond of tokenisation
@@ -163,13 +165,19 @@ class ModelServer:
                 hint="The server's config has `reranker: {type: none}`.",
             )
 
-        def prepare() -> tuple[PreparedTexts, PreparedTexts]:
-            self._resolve(model, (*self.model_names, self._config.reranker.type))
+        def check() -> None:
+            self._resolve(model, (*self.model_names, *reranker_names(self._config)))
             if not query:
                 raise ModelRequestError("empty", "`query` cannot be empty", param="query")
             if not texts:
                 raise ModelRequestError("empty", f"`{param}` cannot be empty", param=param)
             self.check_size(texts, param)
+
+        if not compares_vectors(text_reranker(self._config)):
+            return await self._rank_by_text(query, texts, check)
+
+        def prepare() -> tuple[PreparedTexts, PreparedTexts]:
+            check()
             return (
                 prepare_texts(self.embedder, [query], "query", truncate, "query"),
                 prepare_texts(self.embedder, texts, "passage", truncate, param),
@@ -210,30 +218,37 @@ class ModelServer:
         of_query, of_texts = asked.embeddings, passages.embeddings
         assert of_query.dense is not None and of_query.tokens is not None  # both were asked for
         assert of_texts.dense is not None and of_texts.tokens is not None
-        ids = [f"{index:08d}" for index in range(len(texts))]
-        cosines = of_texts.dense @ of_query.dense[0]
-        store = token_vectors_of_texts(self._config, dict(zip(ids, of_texts.tokens, strict=True)))
+        store = token_vectors_of_texts(self._config, dict(zip(text_ids(len(texts)), of_texts.tokens, strict=True)))
         tokens = store.prepare(of_query.tokens[0])
         idf = corpus_idf(self._config, self._pipeline.state_dir, tokens) if with_corpus else no_idf(len(tokens))
-        # BM25's part compares the texts of one request with each other; without it a text's score is its own.
-        candidates = [
-            RerankCandidate(Chunk(chunk_id, "", "", 0, len(text.encode()), text, 0), float(cosine), None)
-            for chunk_id, text, cosine in zip(ids, texts, cosines, strict=True)
-        ]
-        scores = self._reranker(store).rerank(RerankQuery(query, of_query.dense[0], tokens, idf), candidates)
-        found = [Ranking(int(score.chunk_id), score.score) for score in scores]
-        if not all(math.isfinite(ranking.score) for ranking in found):
-            raise ModelRequestError("backend", "The reranker gave a score that is not a number.")
-        return found
+        asking = RerankQuery(query, of_query.dense[0], tokens, idf)
+        reranker = self._pipeline.text_reranker or build_text_reranker(self._config, store)
+        return _rankings(rank_in_order(reranker, asking, texts, of_texts.dense @ of_query.dense[0]))
 
-    def _reranker(self, store: TokenVectorStore) -> Reranker:
-        if keeps_token_vectors(self._config):
-            return build_reranker(self._config, store)
-        return self._own_reranker
+    async def _rank_by_text(self, query: str, texts: Sequence[str], check: Callable[[], None]) -> list[Ranking]:
+        """With a reranker that reads nothing but the texts. It gives up when the client leaves or the time is over."""
+        cancellation = Cancellation()
 
-    @cached_property
-    def _own_reranker(self) -> Reranker:
-        return build_reranker(self._config, None)
+        def rank() -> list[Ranking]:
+            check()
+            reranker = self._pipeline.text_reranker
+            assert reranker is not None  # it was looked at before
+            try:
+                return _rankings(rank_in_order(reranker, bare_query(query, cancellation), texts))
+            except InputError as error:
+                raise ModelRequestError("too_long", error.message, hint=error.hint) from error
+            except RagstackError as error:
+                raise ModelRequestError("backend", error.message, hint=error.hint) from error
+
+        with self._rankings.entered(self.worker.retry_after_s):
+            async with self._in_time():
+                started = time.perf_counter()
+                try:
+                    ranked = await self._in_thread(rank)
+                finally:
+                    cancellation.request()
+        self._observe("ragstack.rank", {"rerank": time.perf_counter() - started}, 1 + len(texts), 0)
+        return ranked
 
     def _resolve(self, model: str | None, known: Sequence[str]) -> tuple[str, InputType | None]:
         if model is None or model in known:
@@ -288,6 +303,12 @@ class ModelServer:
 
     def _on_batch(self, report: BatchReport) -> None:
         self._metrics.observe_batch(report.texts, report.token_counts, self.embedder)
+
+
+def _rankings(found: Sequence[tuple[int, float]]) -> list[Ranking]:
+    if not all(math.isfinite(score) for _, score in found):
+        raise ModelRequestError("backend", "The reranker gave a score that is not a number.")
+    return [Ranking(index, score) for index, score in found]
 
 
 @asynccontextmanager

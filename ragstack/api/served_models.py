@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from ragstack.api.errors import ApiError
 from ragstack.api.schemas import ModelBody
+from ragstack.assembly import text_reranker
+from ragstack.config.models import PipelineConfig
 
 if TYPE_CHECKING:
     from ragstack.api.state import AppState  # which holds the model server, which asks here for a name
@@ -22,9 +24,15 @@ def served_models(state: AppState) -> list[ModelBody]:
         ModelBody(id=getattr(config.embedder, "model", config.embedder.type), created=created, role="embedder"),
     ]
     if config.reranker.type != "none":
-        name = getattr(config.reranker, "model", config.reranker.type)
-        models.append(ModelBody(id=name, created=created, role="reranker"))
+        models.append(ModelBody(id=reranker_names(config)[0], created=created, role="reranker"))
     return models
+
+
+def reranker_names(config: PipelineConfig) -> tuple[str, ...]:
+    """The names of the reranker of texts: its model's, where it has one, and its type; the cascade's that it ends."""
+    block = text_reranker(config)
+    names = (getattr(block, "model", None), getattr(block, "type", None), config.reranker.type)
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def unknown_model(name: str, known: list[str]) -> ApiError:

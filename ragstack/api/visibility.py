@@ -11,12 +11,13 @@ from ragstack.api.security import Caller
 from ragstack.api.uploads import UploadFolder
 from ragstack.config.models import PipelineConfig
 from ragstack.errors import IndexNotFoundError, InputError, RagstackError, SourceError
-from ragstack.filters import And, Condition, FieldType, Filter, Not, bind_filter, conditions, typed_values
+from ragstack.filters import And, Condition, bind_filter, conditions
 from ragstack.indexer.fields import field_values
 from ragstack.ledger.listing import ListedSource, find_source
 from ragstack.parsing.base import RawSource
 from ragstack.parsing.registry import is_supported, media_type_of, parser_for, sniff
 from ragstack.pipeline import Pipeline
+from ragstack.retrieval.filter_check import matches
 from ragstack.types import Source
 
 
@@ -119,32 +120,3 @@ def require_own_document(config: PipelineConfig, caller: Caller, source_id: str,
 def _payload(config: PipelineConfig, metadata: Mapping[str, Any], source: Source, media_type: str) -> dict[str, Any]:
     built_in = {"source_id": source.source_id, "source_version": source.source_version, "media_type": media_type}
     return {**field_values(metadata, config.fields), **built_in}
-
-
-def matches(bound: Filter, payload: Mapping[str, Any], types: Mapping[str, FieldType]) -> bool:
-    """Whether a record with this payload matches a filter that :func:`~ragstack.filters.bind_filter` has bound."""
-    if isinstance(bound, Condition):
-        return _matches(bound, payload.get(bound.field), types[bound.field])
-    if isinstance(bound, Not):
-        return not matches(bound.part, payload, types)
-    parts = (matches(part, payload, types) for part in bound.parts)
-    return all(parts) if isinstance(bound, And) else any(parts)
-
-
-def _matches(condition: Condition, stored: Any, type_: FieldType) -> bool:
-    # In this form equal instants are equal strings, and their order is that of the strings.
-    members: tuple[Any, ...] = typed_values(condition.field, type_, stored)
-    value: Any = condition.value
-    outcome = {
-        "exists": lambda: bool(members) is value,
-        "eq": lambda: value in members,
-        "ne": lambda: value not in members,
-        "in": lambda: any(member in value for member in members),
-        "nin": lambda: not any(member in value for member in members),
-        "contains": lambda: isinstance(stored, (list, tuple)) and value in members,
-        "gt": lambda: any(member > value for member in members),
-        "gte": lambda: any(member >= value for member in members),
-        "lt": lambda: any(member < value for member in members),
-        "lte": lambda: any(member <= value for member in members),
-    }
-    return outcome[condition.op]()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -50,8 +50,8 @@ class DocumentArchive(Protocol):
     def get(self, key: DocumentKey) -> ArchivedDocument | None:
         """The document, or None where the archive does not hold it."""
 
-    def keys(self) -> set[DocumentKey]:
-        """Every key that is held."""
+    def keys(self) -> Iterator[DocumentKey]:
+        """Every key that is held, in order, without holding all of them in memory."""
 
     def delete(self, keys: Iterable[DocumentKey]) -> None:
         """Remove records; unknown keys are no error. Their bytes are overwritten, not only unlinked."""

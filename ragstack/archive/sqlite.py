@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ragstack.archive.base import ArchivedDocument, DocumentKey
@@ -17,6 +17,7 @@ from ragstack.types import Document, canonical_json
 
 FORMAT_VERSION = 1
 _WHAT = "document archive"
+_PAGE = 1000
 _SCHEMA = """
 CREATE TABLE documents (
     source_version TEXT NOT NULL,
@@ -83,11 +84,21 @@ class SqliteArchive:
             raise self._damaged(key)
         return ArchivedDocument(key, canonical, media_type, encoding, source_map, told)
 
-    def keys(self) -> set[DocumentKey]:
-        """Every key that is held."""
-        with self._lock, translated(self._path, _WHAT):
-            rows = self._connection.execute("SELECT source_version, parser, record FROM documents").fetchall()
-        return {DocumentKey(*row) for row in rows}
+    def keys(self) -> Iterator[DocumentKey]:
+        """Every key that is held, in order."""
+        last = ("", "", "")
+        while True:
+            # A page at a time: between two of them the caller may do anything, deleting included.
+            with self._lock, translated(self._path, _WHAT):
+                rows = self._connection.execute(
+                    "SELECT source_version, parser, record FROM documents"
+                    " WHERE (source_version, parser, record) > (?,?,?) ORDER BY 1, 2, 3 LIMIT ?",
+                    (*last, _PAGE),
+                ).fetchall()
+            yield from (DocumentKey(*row) for row in rows)
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1]
 
     def delete(self, keys: Iterable[DocumentKey]) -> None:
         """Remove records; SQLite overwrites their pages."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ragstack.chunking.packing import CutFinder, Level, Piece, positions_between
+from ragstack.chunking.token_positions import char_floor
 from ragstack.sentences import sentence_spans
 from ragstack.types import Block, ChunkSpan, Document
 
@@ -149,7 +150,7 @@ def sentence_cuts(layout: Layout) -> CutFinder:
             if block.kind in _LINE_KINDS:
                 found.extend(_line_starts(layout.data, start, min(hi, block.byte_end)))
             elif block.kind != "heading":
-                end = _char_floor(layout.data, min(hi + _LOOK_AHEAD_BYTES, block.byte_end))
+                end = char_floor(layout.data, min(hi + _LOOK_AHEAD_BYTES, block.byte_end))
                 text = layout.data[start:end].decode("utf-8")
                 # The first sentence starts the block, or goes on from before ``lo``.
                 found.extend(start + first for first, _ in sentence_spans(text)[1:] if start + first <= hi)
@@ -213,9 +214,3 @@ def _between(layout: Layout, lo: int, hi: int) -> Iterator[Block]:
 def _line_starts(data: bytes, lo: int, hi: int) -> list[int]:
     # One byte past hi, so that a CR there is known to have no LF after it.
     return [m.end() for m in _LINE_END.finditer(data, lo, min(hi + 1, len(data))) if lo < m.end() <= hi]
-
-
-def _char_floor(data: bytes, position: int) -> int:
-    while 0 < position < len(data) and data[position] & 0xC0 == 0x80:
-        position -= 1
-    return position

@@ -1,12 +1,13 @@
 """The core of every chunker: fill chunks up to a token limit, cutting at the best boundary there is.
 
-The document is tokenised once, in windows, and only the byte offsets of the tokens are kept. From
-then on a cut is a position, and its cost in tokens a search in a sorted array. Boundaries come as
+The document is tokenised once and only the byte offsets of the tokens are kept
+(:mod:`ragstack.chunking.token_positions`). From then on a cut is a position, and its cost in tokens a
+search in a sorted array. Boundaries come as
 levels, coarsest first; each level is asked only about the bytes near the end of one chunk, so that
 sentences are looked for where a cut may fall and nowhere else.
 
 A cut inside a word, or a tokenizer that looks at the space before a word, can make a chunk's own
-count differ from the offsets'. So the texts are counted again at the end, all in one go, and what is
+count differ from the offsets'. So such texts are counted again at the end, all in one go, and what is
 over the limit is cut again: the counts that leave this module are exact.
 """
 
@@ -18,18 +19,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-import numpy as np
-
 from ragstack.chunking.graphemes import is_cluster_boundary
+from ragstack.chunking.token_positions import TokenPositions, char_floor
 from ragstack.errors import InputError
 from ragstack.types import Int32Array, Tokenizer
 
 # WordPiece makes one [UNK] of a word of more than 100 characters, so a megabyte of base64 is "one
 # token". Ordinary text has 3 to 6 bytes a token; this is what a chunk may weigh beside its tokens.
 MAX_BYTES_PER_TOKEN = 16
-_WINDOW_BYTES = 65536
-# Texts a call: enough for the tokenizer to work in parallel, few enough that its results stay small.
-_COUNT_BATCH = 1024
 # Recounts a few tokens above the limit are the tokenizer's habit (a space counted with the next
 # word), and packing again with that much less room beats cutting a sliver off each chunk.
 _HABIT_TOKENS = 2
@@ -77,21 +74,6 @@ class Piece:
     token_count: int
 
 
-def token_starts(data: bytes, tokenizer: Tokenizer) -> Int32Array:
-    """Byte offset of each token of ``data`` (UTF-8): ``(n,) int32``, sorted.
-
-    Tokenised in windows of 64 KiB that end at a line or a space, so that memory stays bounded.
-    """
-    parts: list[Int32Array] = []
-    start = 0
-    while start < len(data):
-        end = _window_end(data, start)
-        spans = tokenizer.token_byte_spans(data[start:end].decode("utf-8"))
-        parts.append((spans[:, 0] + start).astype(np.int32))
-        start = end
-    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
-
-
 def cut(
     data: bytes,
     ranges: Sequence[tuple[int, int]],
@@ -107,30 +89,28 @@ def cut(
     With ``balance`` the last chunks of a range share its tokens evenly rather than leave a tiny tail.
     Raises InputError when a single character has more than ``max_tokens`` tokens.
     """
-    starts = token_starts(data, tokenizer)
-    packer = _Packer(data, starts, levels, limits, balance)
+    tokens = TokenPositions.of(data, tokenizer)
+    packer = _Packer(data, tokens.starts, levels, limits, balance)
     spans: list[list[tuple[int, int]]] = [_trim_all(data, packer.pack(*bounds)) for bounds in ranges]
-    counts = _count_groups(data, spans, tokenizer)
+    counts = tokens.counts(spans)
     over = [max((n - limits.max_tokens for n in group), default=0) for group in counts]
     again = [i for i, excess in enumerate(over) if 0 < excess <= min(_HABIT_TOKENS, limits.max_tokens // 4)]
     if again:
         excess = max(over[i] for i in again)
         room = limits.max_tokens - excess
         tighter = replace(limits, max_tokens=room, overlap_tokens=min(limits.overlap_tokens, room // 2))
-        packer = _Packer(data, starts, levels, tighter, balance)
+        packer = _Packer(data, tokens.starts, levels, tighter, balance)
         repacked = [_trim_all(data, packer.pack(*ranges[i])) for i in again]
-        for i, group, group_counts in zip(again, repacked, _count_groups(data, repacked, tokenizer), strict=True):
+        for i, group, group_counts in zip(again, repacked, tokens.counts(repacked), strict=True):
             spans[i], counts[i] = group, group_counts
     pieces: list[Piece] = []
     for group, group_counts in zip(spans, counts, strict=True):
         fitted = [
             part
             for (start, end), n in zip(group, group_counts, strict=True)
-            for part in (
-                [Piece(start, end, n)] if n <= limits.max_tokens else _recut(data, start, end, n, limits, tokenizer)
-            )
+            for part in ([Piece(start, end, n)] if n <= limits.max_tokens else _recut(tokens, start, end, n, limits))
         ]
-        pieces.extend(_checked_overlap(data, fitted, limits, tokenizer) if limits.overlap_tokens else fitted)
+        pieces.extend(_checked_overlap(tokens, fitted, limits) if limits.overlap_tokens else fitted)
     return pieces
 
 
@@ -168,19 +148,19 @@ class _Packer:
         """Where the chunk that begins at ``begin`` ends; after ``fresh``, and at most at ``end``."""
         first = self._tokens_before(begin)
         left = last_token - first
-        reach = min(end, _char_floor(self._data, begin + self._limits.max_bytes))
+        reach = min(end, char_floor(self._data, begin + self._limits.max_bytes))
         if left > self._limits.max_tokens:
             reach = min(reach, self._starts[first + self._limits.max_tokens])
         if reach >= end:
             return end
         # Tokens of a byte-level tokenizer begin inside characters, and one character may be many tokens.
-        reach = max(_char_floor(self._data, reach), _char_ceil(self._data, fresh + 1))
+        reach = max(char_floor(self._data, reach), _char_ceil(self._data, fresh + 1))
         pieces = -(-left // self._limits.max_tokens)
         goal = self._limits.max_tokens
         if self._balance and 2 <= pieces <= 3:
             goal = -(-left // pieces)
         aim = min(reach, self._starts[first + goal] if first + goal < len(self._starts) else reach)
-        aim = _char_floor(self._data, aim)
+        aim = char_floor(self._data, aim)
         wanted = first + goal
         for level in self._levels:
             cuts = level.find(fresh, reach)
@@ -248,22 +228,9 @@ def _trim_all(data: bytes, spans: Sequence[tuple[int, int]]) -> list[tuple[int, 
     return [(start, end) for start, end in (trim(data, *span) for span in spans) if end > start]
 
 
-def _count_groups(data: bytes, groups: Sequence[Sequence[tuple[int, int]]], tokenizer: Tokenizer) -> list[list[int]]:
-    """Token counts of the texts of all groups, in a few large calls, for the tokenizer works in parallel."""
-    flat = [span for group in groups for span in group]
-    counts: list[int] = []
-    for at in range(0, len(flat), _COUNT_BATCH):
-        counts += tokenizer.count([data[start:end].decode("utf-8") for start, end in flat[at : at + _COUNT_BATCH]])
-    shaped: list[list[int]] = []
-    at = 0
-    for group in groups:
-        shaped.append(counts[at : at + len(group)])
-        at += len(group)
-    return shaped
-
-
-def _recut(data: bytes, start: int, end: int, count: int, limits: Limits, tokenizer: Tokenizer) -> list[Piece]:
+def _recut(tokens: TokenPositions, start: int, end: int, count: int, limits: Limits) -> list[Piece]:
     """Cut a chunk whose own count is over the limit until every part fits."""
+    data = tokens.data
     done: list[Piece] = []
     pending = [(start, end, count)]
     while pending:
@@ -279,19 +246,19 @@ def _recut(data: bytes, start: int, end: int, count: int, limits: Limits, tokeni
                 hint=f"Set max_tokens to at least {n}.",
             )
         aim = lo + (hi - lo) * limits.max_tokens // (n + 1)
-        aim = max(_char_floor(data, aim), after_first)
-        last = _char_floor(data, hi - 1)
+        aim = max(char_floor(data, aim), after_first)
+        last = char_floor(data, hi - 1)
         at = soft_cut(data, lo, aim, max(aim, last))
         parts = _trim_all(data, [(lo, at), (at, hi)])
-        counts = _count_groups(data, [parts], tokenizer)[0]
+        counts = tokens.counts([parts])[0]
         pending.extend((*part, m) for part, m in reversed(list(zip(parts, counts, strict=True))))
     return done
 
 
-def _checked_overlap(data: bytes, pieces: Sequence[Piece], limits: Limits, tokenizer: Tokenizer) -> list[Piece]:
+def _checked_overlap(tokens: TokenPositions, pieces: Sequence[Piece], limits: Limits) -> list[Piece]:
     """Pieces whose shared text has been counted; what shares too much begins where its predecessor ends."""
     shared = [(b.byte_start, a.byte_end) for a, b in pairwise(pieces) if b.byte_start < a.byte_end]
-    counts = dict(zip(shared, _count_groups(data, [shared], tokenizer)[0], strict=True))
+    counts = dict(zip(shared, tokens.counts([shared])[0], strict=True))
     done: list[Piece] = []
     for piece in pieces:
         if not done or piece.byte_start >= done[-1].byte_end:
@@ -300,39 +267,20 @@ def _checked_overlap(data: bytes, pieces: Sequence[Piece], limits: Limits, token
         last = done[-1]
         common = (piece.byte_start, last.byte_end)
         if common not in counts:  # the predecessor was cut again
-            counts[common] = _count_groups(data, [[common]], tokenizer)[0][0]
+            counts[common] = tokens.counts([[common]])[0][0]
         in_order = piece.byte_start > last.byte_start and piece.byte_end > last.byte_end
         if in_order and counts[common] <= limits.overlap_tokens:
             done.append(piece)
             continue
-        rest = _trim_all(data, [(last.byte_end, max(piece.byte_end, last.byte_end))])
-        for (start, end), n in zip(rest, _count_groups(data, [rest], tokenizer)[0], strict=True):
-            done.extend(_recut(data, start, end, n, limits, tokenizer))
+        rest = _trim_all(tokens.data, [(last.byte_end, max(piece.byte_end, last.byte_end))])
+        for (start, end), n in zip(rest, tokens.counts([rest])[0], strict=True):
+            done.extend(_recut(tokens, start, end, n, limits))
     return done
 
 
 def positions_between(positions: Sequence[int], lo: int, hi: int) -> Sequence[int]:
     """Those of the sorted ``positions`` that are in ``(lo, hi]``."""
     return positions[bisect_right(positions, lo) : bisect_right(positions, hi)]
-
-
-def _window_end(data: bytes, start: int) -> int:
-    end = start + _WINDOW_BYTES
-    if end >= len(data):
-        return len(data)
-    for mark in (b"\n", b" "):
-        found = data.rfind(mark, start + _WINDOW_BYTES // 2, end)
-        if found >= 0:
-            return found + 1
-    return _char_floor(data, end)
-
-
-def _char_floor(data: bytes, position: int) -> int:
-    if position >= len(data):
-        return len(data)
-    while position > 0 and data[position] & 0xC0 == 0x80:
-        position -= 1
-    return position
 
 
 def _char_ceil(data: bytes, position: int) -> int:

@@ -83,14 +83,48 @@ class CandidateLink(ChainModel):
     fused_score: float
 
 
+class StageLink(ChainModel):
+    """What one stage of a cascade of rerankers said of a passage's best chunk: its rank (from 1) and score there.
+
+    Both are None where the stage failed and, as its config allows, the order before it was kept; ``error`` says why.
+    """
+
+    reranker: str
+    rank: int | None = Field(ge=1)
+    score: float | None
+    error: str | None
+
+
+class AddedChunk(ChainModel):
+    """A chunk that was put around a hit for context: of the same version, its range in the canonical text."""
+
+    chunk_id: str
+    byte_start: int = Field(ge=0)
+    byte_end: int = Field(ge=0)
+
+
+class DuplicateLink(ChainModel):
+    """A candidate elsewhere with the words of one of the passage's chunks; it is not shown a second time."""
+
+    chunk_id: str
+    place: Place
+
+
 class PassageLink(ChainModel):
-    """One passage kept after reranking: the chunks it was made from, its rank (from 1), scores and place."""
+    """One passage kept after reranking: the chunks it was made from, its rank (from 1), scores and place.
+
+    ``chunk_ids`` are the hits, best first: the first gave the score. ``added`` are the chunks around them that make up
+    the rest of the place. ``stages`` are those of a cascade of rerankers that read the first hit, first to last.
+    """
 
     rank: int = Field(ge=1)
     chunk_ids: tuple[str, ...] = Field(min_length=1)
+    added: tuple[AddedChunk, ...]
+    duplicates: tuple[DuplicateLink, ...]
     score: float
     relevance: float
     score_parts: dict[str, float]
+    stages: tuple[StageLink, ...] = ()
     place: Place
 
 
@@ -147,7 +181,10 @@ class AnswerLink(ChainModel):
 
 
 class QueryLink(ChainModel):
-    """What was asked, and how it was searched. ``search_text`` stands alone where ``text`` leans on earlier turns."""
+    """What was asked, and how it was searched. ``search_text`` stands alone where ``text`` leans on earlier turns.
+
+    ``reranker_errors`` are the faults of stages of the reranker that, as its config allows, did not fail the query.
+    """
 
     text: str
     search_text: str
@@ -157,7 +194,11 @@ class QueryLink(ChainModel):
     rerank_k: int
     top_n: int
     reranker: str
+    reranker_errors: tuple[str, ...] = ()
     min_relevance: float
+    mmr_lambda: float | None
+    expand: str
+    expand_tokens: int
 
 
 class IndexLink(ChainModel):
@@ -183,8 +224,12 @@ class Chain(ChainModel):
     digest: str
 
     def to_json(self) -> dict[str, Any]:
-        """JSON types only."""
-        return self.model_dump(mode="json")
+        """JSON types only. Keys that were added to the format later are left out where they hold nothing."""
+        chain: dict[str, Any] = self.model_dump(mode="json")
+        for link, key in ((chain["query"], "reranker_errors"), *((p, "stages") for p in chain["passages"])):
+            if not link[key]:
+                del link[key]
+        return chain
 
     def with_timings(self, timings_s: dict[str, float]) -> Chain:
         """The finished chain: with the seconds each stage took, and sealed by its digest."""

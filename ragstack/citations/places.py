@@ -17,6 +17,11 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 _CACHE_BYTES = 64 * 1024 * 1024
 
 
+def line_starts(data: bytes) -> list[int]:
+    """Where the lines of a text begin; what follows the last line end is a line, empty or not."""
+    return [0, *(match.end() for match in _LINE_END.finditer(data))]
+
+
 @dataclass(frozen=True)
 class OpenDocument:
     """An archived document with its line starts found once."""
@@ -25,7 +30,7 @@ class OpenDocument:
 
     @cached_property
     def _line_starts(self) -> list[int]:
-        return [0, *(match.end() for match in _LINE_END.finditer(self.document.canonical_bytes))]
+        return line_starts(self.document.canonical_bytes)
 
     def line_of(self, byte_offset: int) -> int:
         """The line, from 1, that holds a byte of the canonical text. CRLF, LF and lone CR end lines."""

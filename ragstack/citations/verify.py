@@ -14,7 +14,7 @@ Each place (passage or quote) gets one status:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -23,9 +23,10 @@ from pydantic import ValidationError
 
 from ragstack.archive.base import ArchivedDocument, DocumentArchive, DocumentKey
 from ragstack.citations.answer_text import with_markers
-from ragstack.citations.chain import CHAIN_FORMAT, AnswerLink, Chain, PassageLink, Place, citation_id
+from ragstack.citations.chain import CHAIN_FORMAT, AnswerLink, CandidateLink, Chain, PassageLink, Place, citation_id
 from ragstack.citations.places import OpenDocument
 from ragstack.errors import InputError
+from ragstack.repetition import repetition_key
 from ragstack.source_names import path_of_uri
 from ragstack.types import chunk_id, sha256_hex
 
@@ -114,6 +115,8 @@ def _places(chain: Chain) -> Iterator[tuple[str, Place]]:
             yield f"citation {number}", citation.place
     for passage in chain.passages:
         yield f"passage {passage.rank}", passage.place
+        for number, duplicate in enumerate(passage.duplicates, 1):
+            yield f"passage {passage.rank}, duplicate {number}", duplicate.place
 
 
 def _broken_links(chain: Chain) -> Iterator[tuple[str, str]]:
@@ -140,15 +143,40 @@ def _broken_links(chain: Chain) -> Iterator[tuple[str, str]]:
         found = [member for member in members if member is not None]
         if len(found) != len(members):
             yield f"passage {passage.rank}", "it is made of a chunk that is not among the candidates"
-        elif any(
-            (member.source_id, member.source_version) != (passage.place.source_id, passage.place.source_version)
-            for member in found
-        ) or (min(m.byte_start for m in found), max(m.byte_end for m in found)) != (
-            passage.place.byte_start,
-            passage.place.byte_end,
-        ):
-            yield f"passage {passage.rank}", "its range is not that of the chunks it is made of"
+        else:
+            yield from _broken_passage(chain, passage, found, candidates)
     yield from _broken_answer(chain, passages)
+
+
+def _broken_passage(
+    chain: Chain, passage: PassageLink, hits: Sequence[CandidateLink], candidates: Mapping[str, CandidateLink]
+) -> Iterator[tuple[str, str]]:
+    where, place = f"passage {passage.rank}", passage.place
+    for each in passage.added:
+        expected = chunk_id(
+            place.source_id, place.source_version, each.byte_start, each.byte_end, chain.index.fingerprint
+        )
+        if expected != each.chunk_id:
+            yield where, "the id of a chunk that was added to it does not belong to its source, version and range"
+    ranges = [(hit.byte_start, hit.byte_end) for hit in hits]
+    ranges += [(each.byte_start, each.byte_end) for each in passage.added]
+    if any((hit.source_id, hit.source_version) != (place.source_id, place.source_version) for hit in hits) or (
+        min(start for start, _ in ranges),
+        max(end for _, end in ranges),
+    ) != (place.byte_start, place.byte_end):
+        yield where, "its range is not that of the chunks it is made of"
+        return
+    data = place.text.encode("utf-8", "surrogatepass")
+    texts = [data[hit.byte_start - place.byte_start : hit.byte_end - place.byte_start] for hit in hits]
+    words = {repetition_key(text.decode("utf-8", "replace")) for text in texts}
+    for duplicate in passage.duplicates:
+        other, candidate = duplicate.place, candidates.get(duplicate.chunk_id)
+        if candidate is None or (
+            candidate.source_id, candidate.source_version, candidate.byte_start, candidate.byte_end
+        ) != (other.source_id, other.source_version, other.byte_start, other.byte_end):  # fmt: skip
+            yield where, "what it names as its duplicate is not among the candidates"
+        elif repetition_key(other.text) not in words:
+            yield where, "what it names as its duplicate has other words"
 
 
 def _broken_answer(chain: Chain, passages: dict[int, PassageLink]) -> Iterator[tuple[str, str]]:

@@ -39,8 +39,8 @@ def check(
 def _check_model(loaded: LoadedConfig) -> str:
     """Raise ConfigError for chunks longer than the model reads; why that is unknown, where its files are not here."""
     from ragstack.assembly import build_embedder
-    from ragstack.config.models import ThirdPartyConfig
-    from ragstack.errors import EmbeddingError
+    from ragstack.config.third_party import ThirdPartyConfig
+    from ragstack.errors import EmbeddingError, RerankingError
     from ragstack.indexer.fingerprint import check_model_limits
 
     if isinstance(loaded.config.embedder, ThirdPartyConfig):
@@ -51,7 +51,7 @@ def _check_model(loaded: LoadedConfig) -> str:
             check_model_limits(loaded, embedder.info)
         finally:
             embedder.close()
-    except EmbeddingError as error:
+    except (EmbeddingError, RerankingError) as error:
         return error.message
     return ""
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -21,6 +22,8 @@ from ragstack.errors import IndexLockedError, IndexNotFoundError, RagstackError
 from ragstack.version import __version__
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from ragstack.config.embedders import OnnxEmbedderConfig
     from ragstack.config.loader import LoadedConfig
     from ragstack.config.models import PipelineConfig
@@ -83,6 +86,11 @@ def _findings(config: Path | None) -> Iterator[Finding]:
         return
     yield Finding("config", "ok", loaded.origin)
     yield _guarded("model", lambda: _model(loaded))
+    from ragstack.assembly import reranker_blocks
+
+    for block in reranker_blocks(loaded.config):
+        if block.type in ("cross_encoder", "remote"):
+            yield _guarded("reranker", partial(_reranker, block))
     state_dir = Path(loaded.config.indexer.state_dir)
     yield _writable(state_dir)
     yield _space(state_dir, loaded.config)
@@ -151,16 +159,37 @@ def _model(loaded: LoadedConfig) -> Finding:
 
 def _onnx_model(block: OnnxEmbedderConfig) -> Finding:
     from ragstack.embedding.model_files import resolve_model
-    from ragstack.embedding.models import MODELS, PackagedFiles
+    from ragstack.embedding.models import MODELS, HubFiles
 
     card = MODELS.get(block.model)
-    is_packaged = card is not None and isinstance(card.files, PackagedFiles)
+    is_packaged = card is not None and not isinstance(card.files, HubFiles)
     if not is_packaged and not Path(block.model).expanduser().is_dir():
         return Finding("model", "warn", f"{block.model}: not checked", "It is fetched from its hub on first use.")
     resolved = resolve_model(block.model, block.revision)
     resolved.read_weights()
     found = f"{block.model}: {resolved.weights}, SHA-256 {resolved.weights_sha256[:12]}… as stated"
     return Finding("model", "ok", found)
+
+
+def _reranker(block: BaseModel) -> Finding:
+    from ragstack.config.rerankers import CrossEncoderConfig
+    from ragstack.reranking.registry import RERANKERS
+
+    if not isinstance(block, CrossEncoderConfig):
+        RERANKERS.load("remote")  # which needs an extra
+        return Finding(
+            "reranker", "ok", f"{getattr(block, 'base_url', '')}: not asked, for nothing here uses a network"
+        )
+    from ragstack.reranking.cross_encoder_files import find_cross_encoder
+
+    if not Path(block.model).expanduser().is_dir():
+        return Finding("reranker", "warn", f"{block.model}: not checked", "It is fetched from its hub on first use.")
+    files = find_cross_encoder(block.model, block.revision, max_tokens=block.max_tokens, label=block.label)
+    files.tokenizer()
+    found = (
+        f"{files.weights}, SHA-256 {files.weights_sha256[:12]}…, reads {files.max_tokens} tokens of query and passage"
+    )
+    return Finding("reranker", "ok", found)
 
 
 def _existing(folder: Path) -> Path:

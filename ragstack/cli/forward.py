@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ragstack.indexer.erase import EraseReport
     from ragstack.indexer.interruption import Interruption
     from ragstack.indexer.report import IndexProgress, IndexReport
+    from ragstack.retrieval.explanation import Explanation
 
 _CONNECT_TIMEOUT_S = 5.0
 _POLL_S = 0.2
@@ -39,14 +40,30 @@ def server_of(state_dir: Path) -> RunningServer | None:
 def forward_query(server: RunningServer, text: str, filter: Filter | None, top_n: int | None, answer: bool) -> Chain:
     """The chain that the server answers. Raises the error that it tells of, and ServerGoneError."""
     from ragstack.citations.verify import load_chain
-    from ragstack.filters import filter_to_json
 
-    body: dict[str, Any] = {"query": text}
-    if filter is not None:
-        body["filter"] = filter_to_json(filter)
-    if top_n is not None:
-        body["top_n"] = top_n
+    body = _question(text, filter, top_n)
     return load_chain(_call(server, "POST", "/v1/query" if answer else "/v1/retrieve", body), server.url)
+
+
+def forward_explain(
+    server: RunningServer, text: str, expected: str | None, filter: Filter | None, top_n: int | None, answer: bool
+) -> Explanation:
+    """The server's explanation of what it answers. Raises what :func:`forward_query` raises."""
+    from pydantic import ValidationError
+
+    from ragstack.retrieval.explanation import Explanation
+
+    body = {**_question(text, filter, top_n), "answer": answer}
+    if expected is not None:
+        body["expected"] = _expected_as_named_here(expected)
+    told = _call(server, "POST", "/v1/explain", body)
+    try:
+        return Explanation.model_validate_json(told)
+    except ValidationError as error:
+        raise RagstackError(
+            f"the server at {server.url} gave an explanation of another form.",
+            hint="It runs another version of ragstack: restart it.",
+        ) from error
 
 
 def forward_index(
@@ -93,6 +110,28 @@ def forward_erase(server: RunningServer, targets: list[str]) -> EraseReport:
         for source in told["erased"]
     ]
     return EraseReport(erased, told["generation"], told["chunk_count"], told["dry_run"])
+
+
+def _question(text: str, filter: Filter | None, top_n: int | None) -> dict[str, Any]:
+    from ragstack.filters import filter_to_json
+
+    body: dict[str, Any] = {"query": text}
+    if filter is not None:
+        body["filter"] = filter_to_json(filter)
+    if top_n is not None:
+        body["top_n"] = top_n
+    return body
+
+
+def _expected_as_named_here(expected: str) -> str:
+    """An expected passage with its path made absolute, where it names a file of this working directory."""
+    from ragstack.retrieval.explanation_target import parse_expected
+
+    for place in parse_expected(expected).places:
+        path = Path(place.name)
+        if not place.name.startswith("id:") and path.expanduser().exists():
+            return f"{os.path.abspath(path.expanduser())}{expected[len(place.name) :]}"  # noqa: PTH100 - as named
+    return expected
 
 
 def _as_named_here(target: str) -> str:

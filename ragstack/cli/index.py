@@ -17,7 +17,7 @@ import typer
 
 from ragstack.cli.options import ConfigOption, JsonOption, load, with_epilog
 from ragstack.cli.output import counted, error_json, print_error, print_json, printable, uses_color
-from ragstack.cli.progress import BarProgress, NotesOnly, PlainProgress, ProgressDisplay, QuietProgress
+from ragstack.cli.progress import NotesOnly, ProgressDisplay, QuietProgress, progress_display
 from ragstack.errors import InputError, RagstackError
 from ragstack.indexer.report import IndexReport
 
@@ -70,7 +70,7 @@ def index(
 
     state_dir = Path(loaded.config.indexer.state_dir)
     leave_out = [loaded.path] if loaded.path is not None else []
-    progress = _progress(quiet=as_json)
+    progress = progress_display(quiet=as_json)
     interruption = Interruption()
     request = IndexRequest(targets, prune, rebuild, leave_out)
     if watch:
@@ -194,12 +194,6 @@ def _expanded(path: str) -> list[str]:
     if not found:
         raise InputError(f"no file matches {path}.", hint="Check the pattern; ** matches any number of folders.")
     return found
-
-
-def _progress(*, quiet: bool) -> ProgressDisplay:
-    if quiet:
-        return QuietProgress()
-    return BarProgress() if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else PlainProgress()
 
 
 def _print_report(report: IndexReport) -> None:

@@ -12,22 +12,31 @@ import typer
 from ragstack.cli.options import JsonOption, with_epilog
 from ragstack.cli.output import print_json, printable
 from ragstack.errors import InputError
+from ragstack.registry import known_names
 
 
 @with_epilog("""
 Examples:
   ragstack init                     writes ./ragstack.yaml, which the other commands then use
   ragstack init --output team.yaml  use it with: ragstack index -c team.yaml docs/
+  ragstack init --template multilingual    for documents and questions in many languages
 """)
 def init(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")] = Path(
         "ragstack.yaml"
     ),
+    template: Annotated[
+        str, typer.Option("--template", "-t", metavar="NAME", help="The ready-made config to begin with.")
+    ] = "default",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Write a config file with every setting, its default and what it does."""
-    text = (resources.files("ragstack.configs") / "default.yaml").read_text(encoding="utf-8")
+    """Write a config file: by default with every setting, its default and what it does."""
+    folder = resources.files("ragstack.configs")
+    templates = sorted(file.name[: -len(".yaml")] for file in folder.iterdir() if file.name.endswith(".yaml"))
+    if template not in templates:
+        raise InputError(f"there is no template {template!r}.", hint=known_names(template, templates))
+    text = (folder / f"{template}.yaml").read_text(encoding="utf-8")
     if os.path.lexists(output) and not force:
         raise InputError(
             f"{output} exists already.", hint="Give --force to overwrite it, or --output for another file."

@@ -43,6 +43,8 @@ COMMANDS: dict[str, Entry] = {
     "index": Entry("ragstack.cli.index:index", "Index files and folders; run it again after changes."),
     "query": Entry("ragstack.cli.query:query", "Ask the index: an answer with citations."),
     "serve": Entry("ragstack.cli.serve:serve", "Serve the REST API."),
+    "eval": Entry("ragstack.cli.eval:evaluate", "Measure a pipeline on questions whose answers are known."),
+    "tune": Entry("ragstack.cli.tune:tune", "Choose chunk size, weights and depth on your own questions."),
     "status": Entry("ragstack.cli.status:status", "Say what the index holds."),
     "rm": Entry("ragstack.cli.rm:rm", "Erase sources from the index, down to the last byte."),
     "gc": Entry("ragstack.cli.gc:gc", "Delete what the index does not need any more."),
@@ -62,12 +64,18 @@ COMMANDS: dict[str, Entry] = {
     "doctor": Entry("ragstack.cli.doctor:doctor", "Check this installation, the config and the index."),
 }
 
+_JSON_TO_A_FILE = ("eval", "tune")
+"""Commands whose ``--json`` takes a file, or - for stdout."""
+
 _GROUPS = {
     "audit": "Check the record of what the server answered.",
     "key": "API keys of the server.",
     "config": "Check, show and document the config.",
     "store": "Look into the vector store; delete collections.",
 }
+
+_STAND_ALONE = {"query": ("--explain",)}
+"""Options, by command, whose value may be left out."""
 
 _INTRO = "Retrieval-augmented generation whose every citation is a byte range you can check."
 
@@ -106,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     make_streams_tolerant()
     # Tracebacks are for whoever asks; errors in JSON go where the result would have gone.
     before_separator = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    as_json = "--json" in before_separator
+    as_json = _prints_json(before_separator)
     try:
         status = _guarded(arguments, as_json=as_json)
         sys.stdout.flush()
@@ -119,6 +127,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: the output cannot be written: {error.strerror or error}", file=sys.stderr)
         return 1
     return status
+
+
+def _prints_json(arguments: list[str]) -> bool:
+    """True when the result would be JSON on stdout: `--json`, or `--json -` where the option names a file."""
+    if arguments[:1] and arguments[0] in _JSON_TO_A_FILE:
+        return "--json=-" in arguments or ("--json", "-") in zip(arguments, arguments[1:], strict=False)  # noqa: RUF007 - itertools takes time to import
+    return "--json" in arguments
 
 
 def _guarded(arguments: list[str], *, as_json: bool) -> int:
@@ -156,8 +171,20 @@ def _dispatch(arguments: list[str]) -> int:
         chosen = {name: entry for name, entry in COMMANDS.items() if name.startswith(f"{first} ")}
         return _run(_app(chosen), arguments if len(arguments) > 1 else [first, "--help"])
     if first in COMMANDS:
-        return _run(_app({first: COMMANDS[first]}), arguments)
+        return _run(_app({first: COMMANDS[first]}), _with_left_out_values(arguments))
     raise _unknown(first)
+
+
+def _with_left_out_values(arguments: list[str]) -> list[str]:
+    """The arguments with an empty value for options that may stand alone, which Typer has no way to declare."""
+    before_separator = arguments.index("--") if "--" in arguments else len(arguments)
+    alone = [
+        i
+        for i, argument in enumerate(arguments[:before_separator])
+        if argument in _STAND_ALONE.get(arguments[0], ())
+        and (i + 1 == len(arguments) or arguments[i + 1].startswith("-"))
+    ]
+    return [f"{argument}=" if i in alone else argument for i, argument in enumerate(arguments)]
 
 
 def _unknown(word: str) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -141,3 +142,10 @@ class BarProgress:
     def note(self, message: str) -> None:
         """Print a message above the bar."""
         self._progress.console.print(printable(message))
+
+
+def progress_display(*, quiet: bool) -> ProgressDisplay:
+    """What fits stderr: nothing if ``quiet``, bars on a terminal, lines elsewhere."""
+    if quiet:
+        return QuietProgress()
+    return BarProgress() if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else PlainProgress()

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ragstack.api.discovery import RunningServer
-    from ragstack.citations.chain import Chain, Citation, Place
+    from ragstack.citations.chain import Chain, Citation, PassageLink, Place
     from ragstack.config.loader import LoadedConfig
     from ragstack.filters import Filter
+    from ragstack.retrieval.explanation import Explanation
 
 _CONFIG_DIFFERS = (
     "note: the config has changed since the index was built; the index answers as it was built."
@@ -40,7 +41,11 @@ Examples:
   ragstack query "..." --no-answer --top-n 5      the passages only
   ragstack query "..." --filter '{"field": "media_type", "op": "eq", "value": "text/markdown"}'
   ragstack query "..." --filter '{"not": {"field": "source_id", "op": "in", "value": ["docs/old.md"]}}'
+  ragstack query "..." --explain docs/guide.md:12 why this line is not (or is) in the answer
+  ragstack query "..." --explain '"ten years"'    the same for a text, wherever it is
+  ragstack query "..." --explain                  how the passages were found, and what came close
 
+What is explained may be FILE, FILE:LINE, FILE:FIRST-LAST, FILE@START-END (bytes), a source id, a chunk id or a text.
 The answer is made of sentences of the corpus, word for word, each with the number of its source. When no
 passage is relevant, it says so and cites nothing. Filter operators: eq ne in nin gt gte lt lte exists contains.
 """)
@@ -55,15 +60,35 @@ def query(
         str | None, typer.Option("--filter", metavar="JSON", help="Only chunks whose fields match.", show_default=False)
     ] = None,
     no_answer: Annotated[bool, typer.Option("--no-answer", help="Print the passages without an answer.")] = False,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            "--explain",
+            metavar="[EXPECTED]",
+            help="Explain what became of a passage (FILE:LINE, ...); alone: how the passages were found.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Ask the index: an answer with citations."""
     loaded = load(config)
     parsed = _parse_filter(filter)
     question = sys.stdin.read() if text == "-" else text
-    chain = _ask(loaded, question, parsed, top_n, with_answer=not no_answer)
+    explanation = None
+    if explain is not None:
+        explanation = _explain(loaded, question, explain or None, parsed, top_n, with_answer=not no_answer)
+        chain = explanation.chain
+    else:
+        chain = _ask(loaded, question, parsed, top_n, with_answer=not no_answer)
+    for reason in chain.query.reranker_errors:
+        print(f"warning: not reranked as configured: {printable(reason)}", file=sys.stderr)
     if as_json:
-        print_json(chain.to_json())
+        print_json((chain if explanation is None else explanation).to_json())
+    elif explanation is not None:
+        from ragstack.cli.explain_output import print_explanation
+
+        print_explanation(explanation)
     elif no_answer or chain.answer is None:
         _print_passages(chain)
     else:
@@ -92,6 +117,31 @@ def _ask(loaded: LoadedConfig, text: str, filter: Filter | None, top_n: int | No
             print(_CONFIG_DIFFERS, file=sys.stderr)
         engine.warm_up()
         return engine.query(QueryRequest(text, filter, top_n, with_answer))
+
+
+def _explain(
+    loaded: LoadedConfig,
+    text: str,
+    expected: str | None,
+    filter: Filter | None,
+    top_n: int | None,
+    *,
+    with_answer: bool,
+) -> Explanation:
+    """The explanation, from the server that holds the index where there is one."""
+    from ragstack.cli.forward import ServerGoneError, forward_explain, server_of
+
+    server = server_of(Path(loaded.config.indexer.state_dir))
+    if server is not None:
+        with suppress(ServerGoneError):
+            _note_other_config(loaded, server)
+            return forward_explain(server, text, expected, filter, top_n, with_answer)
+    from ragstack.pipeline import Pipeline
+
+    with closing(Pipeline(loaded)) as pipeline:
+        if pipeline.engine.config_differs:
+            print(_CONFIG_DIFFERS, file=sys.stderr)
+        return pipeline.explain(text, expected, filter=filter, top_n=top_n, with_answer=with_answer)
 
 
 def _note_other_config(loaded: LoadedConfig, server: RunningServer) -> None:
@@ -139,14 +189,15 @@ def _print_answer(chain: Chain) -> None:
         Text(printable(answer.text), style="bold" if uses_color(sys.stdout) else ""), soft_wrap=not out.is_terminal
     )
     out.print()
-    places = {passage.rank: passage.place for passage in chain.passages}
+    passages = {passage.rank: passage for passage in chain.passages}
     by_marker: dict[int, list[Citation]] = {}
     for citation in answer.citations:
         by_marker.setdefault(citation.marker, []).append(citation)
     for marker, citations in by_marker.items():
-        passage = places[citations[0].passage_rank]
-        out.print(_heading(f"[{marker}]", passage, citations[0].place), soft_wrap=True)
-        _print_indented(out, _highlighted(passage, citations))
+        passage = passages[citations[0].passage_rank]
+        out.print(_heading(f"[{marker}]", passage.place, citations[0].place), soft_wrap=True)
+        _print_indented(out, _highlighted(passage.place, citations))
+        _print_duplicates(passage)
         out.print()
 
 
@@ -177,8 +228,19 @@ def _print_passages(chain: Chain) -> None:
     for passage in chain.passages:
         out.print(_heading(f"{passage.rank}.", passage.place, passage.place), soft_wrap=True)
         _print_indented(out, _highlighted(passage.place, ()))
-        out.print(f"score {passage.score:.3f}, relevance {passage.relevance:.3f}", style="dim")
+        _print_duplicates(passage)
+        stages = "".join(
+            f", {stage.reranker} {f'#{stage.rank}' if stage.rank else 'failed'}" for stage in passage.stages
+        )
+        scores = f"score {passage.score:.3f}, relevance {passage.relevance:.3f}{printable(stages)}"
+        out.print(scores, style="dim", soft_wrap=True)
         out.print()
+
+
+def _print_duplicates(passage: PassageLink) -> None:
+    if passage.duplicates:
+        places = ", ".join(_where(duplicate.place) for duplicate in passage.duplicates)
+        console().print(f"the same words in {places}", style="dim", markup=False, soft_wrap=True)
 
 
 def _heading(label: str, passage: Place, quoted: Place) -> Text:

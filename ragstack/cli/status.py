@@ -37,6 +37,8 @@ def _print(state: dict[str, Any]) -> None:
     else:
         print(f"Model: {printable(str(active['embedder']))}, generation {active['generation']}")
         print(f"Chunks: {active['chunk_count']:,} of {state['sources']['indexed']:,} sources")
+    if state["sources"]["languages"]:
+        print("Languages: " + ", ".join(_languages(state["sources"])))
     skipped: Counter[str] = Counter(state["sources"]["skipped"])
     if skipped:
         print("Skipped: " + ", ".join(f"{count} {printable(reason)}" for reason, count in sorted(skipped.items())))
@@ -55,6 +57,16 @@ def _print(state: dict[str, Any]) -> None:
         print("Pending: a repair was stopped; run `ragstack fsck --repair` again.")
     if state["last_run"] is not None:
         _print_run(state["last_run"])
+
+
+def _languages(sources: dict[str, Any]) -> list[str]:
+    from ragstack.languages import NAMES
+
+    unread = sources["unread_languages"]
+    return [
+        f"{NAMES.get(language, language)} {count:,}{' (not read by the model)' if language in unread else ''}"
+        for language, count in sources["languages"].items()
+    ]
 
 
 def _print_generation(generation: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from ragstack.embedding.base import InputType
 from ragstack.errors import RemoteError
 from ragstack.generation.base import Turn
 from ragstack.retrieval.events import Answered, QueryEvent
+from ragstack.retrieval.explanation import Explanation
 from ragstack.retrieval.result import QueryResult
 from ragstack.types import Float32Array
 
@@ -63,6 +64,19 @@ class AsyncClient:
     async def retrieve(self, text: str, *, filter: FilterLike | None = None, top_n: int | None = None) -> QueryResult:
         """See :meth:`ragstack.Client.retrieve`."""
         return await self._carry_out(self._operations.retrieve(text, filter, top_n))
+
+    async def explain(
+        self,
+        text: str,
+        expected: str | None = None,
+        *,
+        filter: FilterLike | None = None,
+        top_n: int | None = None,
+        with_answer: bool = True,
+        history: Sequence[Turn] = (),
+    ) -> Explanation:
+        """See :meth:`ragstack.Client.explain`."""
+        return await self._carry_out(self._operations.explain(text, expected, filter, top_n, with_answer, history))
 
     async def stream(
         self,

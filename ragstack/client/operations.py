@@ -18,12 +18,14 @@ from ragstack.client.replies import (
     read_chain,
     read_citation,
     read_embeddings,
+    read_explanation,
     read_rankings,
 )
 from ragstack.embedding.base import InputType
 from ragstack.errors import InputError, RemoteError
 from ragstack.filters import Filter, as_filter, filter_to_json
 from ragstack.generation.base import Turn
+from ragstack.retrieval.explanation import Explanation
 from ragstack.retrieval.result import QueryResult
 from ragstack.types import Float32Array
 
@@ -52,6 +54,21 @@ class Operations:
         """See :meth:`ragstack.client.Client.retrieve`."""
         reply = yield from self._exchange(Call("POST", "/v1/retrieve", _question(text, filter, top_n)))
         return QueryResult(read_chain(reply, self._address))
+
+    def explain(
+        self,
+        text: str,
+        expected: str | None,
+        filter: FilterLike | None,
+        top_n: int | None,
+        with_answer: bool,
+        history: Sequence[Turn],
+    ) -> Exchange[Explanation]:
+        """See :meth:`ragstack.client.Client.explain`."""
+        body = {**_question(text, filter, top_n), "answer": with_answer, "history": _turns(history)}
+        body |= {} if expected is None else {"expected": expected}
+        reply = yield from self._exchange(Call("POST", "/v1/explain", body))
+        return read_explanation(reply, self._address)
 
     def open_stream(
         self, text: str, filter: FilterLike | None, top_n: int | None, history: Sequence[Turn]

@@ -17,6 +17,7 @@ from ragstack.citations.verify import Status
 from ragstack.client.sse import ServerEvent
 from ragstack.errors import InputError, RagstackError, RemoteError
 from ragstack.retrieval.events import Answered, PassagesFound, QueryEvent, SentenceWritten
+from ragstack.retrieval.explanation import Explanation
 from ragstack.types import Float32Array
 
 _MISTAKES = (400, 413, 422)
@@ -103,6 +104,11 @@ class _Rankings(_Read):
 def read_chain(body: bytes, address: str) -> Chain:
     """The chain in an answer. Raises RemoteError for anything else."""
     return _read(Chain, body, address)
+
+
+def read_explanation(body: bytes, address: str) -> Explanation:
+    """The explanation in an answer. Raises RemoteError for anything else."""
+    return _read(Explanation, body, address)
 
 
 def read_citation(body: bytes, address: str) -> OpenedCitation:

@@ -23,6 +23,7 @@ from ragstack.embedding.base import InputType
 from ragstack.errors import RemoteError
 from ragstack.generation.base import Turn
 from ragstack.retrieval.events import Answered, QueryEvent
+from ragstack.retrieval.explanation import Explanation
 from ragstack.retrieval.result import QueryResult
 from ragstack.types import Float32Array
 
@@ -69,6 +70,22 @@ class Client:
     def retrieve(self, text: str, *, filter: FilterLike | None = None, top_n: int | None = None) -> QueryResult:
         """The passages for a question, without an answer."""
         return self._carry_out(self._operations.retrieve(text, filter, top_n))
+
+    def explain(
+        self,
+        text: str,
+        expected: str | None = None,
+        *,
+        filter: FilterLike | None = None,
+        top_n: int | None = None,
+        with_answer: bool = True,
+        history: Sequence[Turn] = (),
+    ) -> Explanation:
+        """Answer a question and explain how; see :meth:`ragstack.Pipeline.explain`.
+
+        Paths of the server's machine may be named with the scope admin; with others, source ids.
+        """
+        return self._carry_out(self._operations.explain(text, expected, filter, top_n, with_answer, history))
 
     def stream(
         self,

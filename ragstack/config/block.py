@@ -16,6 +16,7 @@ class ConfigBlock(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=False, allow_inf_nan=False)
 
 
-def contradiction(keys: tuple[str, ...], message: str) -> PydanticCustomError:
-    """An error over several keys of one block; the loader points at the first of them that the file gives."""
-    return PydanticCustomError("contradiction", "{message}", {"message": message, "keys": list(keys)})
+def contradiction(keys: tuple[str | tuple[str | int, ...], ...], message: str) -> PydanticCustomError:
+    """An error over several keys of a block, or paths below it; the loader points at the first that the file gives."""
+    paths = [(key,) if isinstance(key, str) else key for key in keys]
+    return PydanticCustomError("contradiction", "{message}", {"message": message, "paths": paths})

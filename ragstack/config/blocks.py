@@ -7,7 +7,8 @@ from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 from ragstack.config.block import ConfigBlock
-from ragstack.config.models import PipelineConfig, ThirdPartyConfig
+from ragstack.config.models import PipelineConfig
+from ragstack.config.third_party import ThirdPartyConfig
 from ragstack.config.yaml_source import KeyPath
 from ragstack.registry import registered_names
 

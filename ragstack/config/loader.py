@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from ragstack.config.block import ConfigBlock
 from ragstack.config.blocks import block_for, block_value, blocks_in, installed_types
-from ragstack.config.checks import filter_mistakes, type_mistakes
+from ragstack.config.checks import cascade_mistakes, field_weight_mistakes, filter_mistakes, type_mistakes
 from ragstack.config.messages import Mistake, mistake_from
 from ragstack.config.models import PipelineConfig
 from ragstack.config.yaml_source import MAX_FILE_BYTES, KeyPath, Place, YamlSource, dotted, read_yaml
@@ -106,13 +106,19 @@ def _validated(source: YamlSource, installed: Callable[[str], Sequence[str]]) ->
     """Check the values. What is found wrong is taken out and the rest checked again, so that all mistakes show."""
     values = _without_empty_blocks(source.values, PipelineConfig)
     spoiled = {path for path in source.broken if path}
-    _remove(values, spoiled)
+    spoiled.update(_remove(values, spoiled))
     _note(source, type_mistakes(values, installed), values, spoiled)
     # Each round takes out at least one value; the bound is against a mistake that spoils nothing.
     for _ in range(100):
         outcome = _validate_once(values)
         if isinstance(outcome, PipelineConfig):
             _note(source, _filter_mistakes(outcome, values, spoiled), values, spoiled)
+            if not any(
+                path[:2] in (("reranker",), ("reranker", "stages"), ("retrieval", "rerank_k")) for path in spoiled
+            ):
+                _note(source, cascade_mistakes(outcome), values, spoiled)
+            if not any(path[0] == "fields" for path in spoiled):
+                _note(source, field_weight_mistakes(outcome), values, spoiled)
             return outcome
         _note(source, outcome, values, spoiled)
     return None
@@ -143,7 +149,7 @@ def _note(source: YamlSource, mistakes: Iterable[Mistake], values: dict[str, Any
             line, column = _position(_place(source.places, mistake.path), about_key=mistake.about_key)
             source.problems.append(ConfigProblem(source.file, line, column, dotted(mistake.path), mistake.message))
         spoiled.update(mistake.spoils)
-        _remove(values, mistake.spoils)
+        spoiled.update(_remove(values, mistake.spoils))
 
 
 def _place(places: Mapping[KeyPath, Place], path: KeyPath) -> Place | None:
@@ -161,9 +167,12 @@ def _position(place: Place | None, *, about_key: bool) -> tuple[int, int]:
     return place.line, place.column
 
 
-def _remove(values: dict[str, Any], paths: Iterable[KeyPath]) -> None:
-    """Take out the values at these paths; a whole list goes with its item, so that the others keep their index."""
-    for path in paths:
+def _remove(values: dict[str, Any], paths: Iterable[KeyPath]) -> Iterator[KeyPath]:
+    """Take out the values at these paths; a whole list goes with its item, so that the others keep their index.
+
+    Gives what was taken out.
+    """
+    for path in list(paths):
         first_index = next((i for i, part in enumerate(path) if isinstance(part, int)), len(path))
         *parents, last = path[:first_index] or (None,)
         block: Any = values
@@ -171,6 +180,7 @@ def _remove(values: dict[str, Any], paths: Iterable[KeyPath]) -> None:
             block = block.get(part) if isinstance(block, dict) else None
         if isinstance(block, dict) and last is not None:
             block.pop(last, None)
+            yield path[:first_index]
 
 
 def _without_empty_blocks(values: dict[str, Any], block: type[ConfigBlock]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from ragstack.config.blocks import all_keys, block_at, block_value
-from ragstack.config.models import PipelineConfig, ThirdPartyConfig
+from ragstack.config.models import PipelineConfig
+from ragstack.config.third_party import ThirdPartyConfig
 from ragstack.config.yaml_source import KeyPath, dotted, shorten
 
 _EXPECTED = {
@@ -64,15 +65,22 @@ def mistake_from(error: ErrorDetails, values: Mapping[str, Any]) -> Mistake:
     if kind == "missing":
         return _missing(path, values)
     if kind == "contradiction":
-        block = block_value(values, path)
-        given = [key for key in context["keys"] if isinstance(block, dict) and key in block]
-        unset = context["keys"][0] if given and given[0] != context["keys"][0] else None
-        advice = f"; {unset} is not given, so its default holds: set it too" if unset else ""
-        spoils = tuple((*path, key) for key in context["keys"])
-        return Mistake((*path, *given[:1]), context["message"] + advice, spoils=spoils)
+        return _contradiction(path, [(*path, *key) for key in context["paths"]], context["message"], values)
     if path == ("retrieval", "filter") and kind == "value_error":
         return _filter_mistake(str(context["error"]))
     return Mistake(path, _sentence(kind, context, error), spoils=(path,))
+
+
+def _contradiction(block: KeyPath, paths: Sequence[KeyPath], message: str, values: Mapping[str, Any]) -> Mistake:
+    given = [path for path in paths if _is_given(path, values)]
+    unset = dotted(paths[0][len(block) :]) if given and given[0] != paths[0] else None
+    advice = f"; {unset} is not given, so its default holds: set it too" if unset else ""
+    return Mistake(given[0] if given else block, message + advice, spoils=tuple(paths))
+
+
+def _is_given(path: KeyPath, values: Mapping[str, Any]) -> bool:
+    block = block_value(values, path[:-1])
+    return isinstance(block, dict) and path[-1] in block
 
 
 def _key_path(location: Sequence[str | int], values: Mapping[str, Any]) -> KeyPath:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from ragstack.config.block import ConfigBlock, contradiction
 from ragstack.config.embedders import HashingEmbedderConfig, OnnxEmbedderConfig
 from ragstack.config.generators import OpenAIGeneratorConfig
-from ragstack.config.rerankers import LateInteractionConfig, NoRerankerConfig
+from ragstack.config.rerankers import LateInteractionConfig, RerankerConfig
 from ragstack.config.retrieval import RetrievalConfig
 from ragstack.config.server_audit import AuditConfig
 from ragstack.config.server_documents import DocumentsConfig, JobsConfig
@@ -24,6 +24,7 @@ from ragstack.config.stores.milvus import MilvusStoreConfig
 from ragstack.config.stores.qdrant import QdrantStoreConfig
 from ragstack.config.stores.qdrant_edge import QdrantEdgeStoreConfig
 from ragstack.config.stores.weaviate import WeaviateStoreConfig
+from ragstack.config.third_party import ThirdParty, tagged_by
 from ragstack.filters import FieldType
 
 ChunkerType: TypeAlias = Literal["auto", "recursive", "markdown", "sentence", "code", "fixed"]
@@ -35,7 +36,15 @@ BUILTIN_FIELDS: dict[str, FieldType] = {
 }
 """Payload fields that every stored chunk has; filters may name them."""
 
-RESERVED_FIELDS = frozenset(BUILTIN_FIELDS) | {"text", "heading_path", "byte_start", "byte_end", "token_count"}
+RESERVED_FIELDS = frozenset(BUILTIN_FIELDS) | {
+    "text",
+    "heading_path",
+    "byte_start",
+    "byte_end",
+    "token_count",
+    "term_count",
+    "text_language",
+}
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 
 DEFAULT_EXCLUDES = (
@@ -126,7 +135,7 @@ class ExtractiveGeneratorConfig(ConfigBlock):
     """The sentences of the passages that answer best, each with its marker; needs no language model."""
 
     type: Literal["extractive"] = Field(default="extractive", description="Quotes, no language model.")
-    max_sentences: int = Field(default=3, ge=1, le=50, description="Most sentences in an answer.")
+    max_sentences: int = Field(default=5, ge=1, le=50, description="Most sentences in an answer.")
 
 
 class IndexerConfig(ConfigBlock):
@@ -187,34 +196,12 @@ class ObservabilityConfig(ConfigBlock):
     )
 
 
-class ThirdPartyConfig(ConfigBlock):
-    """A block whose ``type`` names an entry point of the group ``ragstack.<family>``.
-
-    ``settings`` are passed to the implementation as keyword arguments.
-    """
-
-    type: str = Field(min_length=1, description="Name of the entry point.")
-    settings: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the implementation.")
-
-
-def _tagged_by(tags: dict[str, str]) -> Discriminator:
-    """Choose the union's member by ``type`` (the first by default); a name that is not built in is a third party's."""
-    default = next(iter(tags))
-
-    def tag(value: Any) -> str:
-        name = value.get("type", default) if isinstance(value, dict) else getattr(value, "type", default)
-        return tags.get(name, "third_party") if isinstance(name, str) else "third_party"
-
-    return Discriminator(tag)
-
-
-ThirdParty: TypeAlias = Annotated[ThirdPartyConfig, Tag("third_party")]
 AnyChunkerConfig: TypeAlias = Annotated[
-    Annotated[ChunkerConfig, Tag("auto")] | ThirdParty, _tagged_by(dict.fromkeys(get_args(ChunkerType), "auto"))
+    Annotated[ChunkerConfig, Tag("auto")] | ThirdParty, tagged_by(dict.fromkeys(get_args(ChunkerType), "auto"))
 ]
 EmbedderConfig: TypeAlias = Annotated[
     Annotated[OnnxEmbedderConfig, Tag("onnx")] | Annotated[HashingEmbedderConfig, Tag("hashing")] | ThirdParty,
-    _tagged_by({"onnx": "onnx", "hashing": "hashing"}),
+    tagged_by({"onnx": "onnx", "hashing": "hashing"}),
 ]
 StoreConfig: TypeAlias = Annotated[
     Annotated[QdrantEdgeStoreConfig, Tag("qdrant_edge")]
@@ -222,17 +209,13 @@ StoreConfig: TypeAlias = Annotated[
     | Annotated[QdrantStoreConfig, Tag("qdrant")]
     | Annotated[WeaviateStoreConfig, Tag("weaviate")]
     | ThirdParty,
-    _tagged_by({name: name for name in ("qdrant_edge", "milvus", "qdrant", "weaviate")}),
-]
-RerankerConfig: TypeAlias = Annotated[
-    Annotated[LateInteractionConfig, Tag("late_interaction")] | Annotated[NoRerankerConfig, Tag("none")] | ThirdParty,
-    _tagged_by({"late_interaction": "late_interaction", "none": "none"}),
+    tagged_by({name: name for name in ("qdrant_edge", "milvus", "qdrant", "weaviate")}),
 ]
 GeneratorConfig: TypeAlias = Annotated[
     Annotated[ExtractiveGeneratorConfig, Tag("extractive")]
     | Annotated[OpenAIGeneratorConfig, Tag("openai")]
     | ThirdParty,
-    _tagged_by({"extractive": "extractive", "openai": "openai"}),
+    tagged_by({"extractive": "extractive", "openai": "openai"}),
 ]
 
 

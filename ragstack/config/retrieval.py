@@ -39,11 +39,30 @@ class RetrievalConfig(ConfigBlock):
     top_n: int = Field(default=8, ge=1, le=1000, description="Passages kept after reranking.")
     fusion: FusionConfig = Field(default=FusionConfig(), description="How the two legs become one ranking.")
     filter: dict[str, Any] | None = Field(default=None, description="A filter put on every query.")
+    phrases: Literal["require", "ignore"] = Field(
+        default="require",
+        description='Passages must hold the "quoted phrases" of a query, where any does; ignore: quotes mean nothing.',
+    )
     min_relevance: float | None = Field(
         default=None,
         ge=0,
         le=1,
         description="When no candidate is this relevant, the corpus does not answer; null: the reranker's own figure.",
+    )
+
+    mmr_lambda: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Choose passages by maximal marginal relevance: 1 counts the score alone, 0 alone how unlike "
+        "they are those chosen before; null: by score.",
+    )
+    expand: Literal["none", "neighbours", "section"] = Field(
+        default="none",
+        description="Grow passages by the chunks around them (neighbours), or those under the same heading (section).",
+    )
+    expand_tokens: int = Field(
+        default=600, ge=1, le=32768, description="Most tokens, of the embedder's tokenizer, that a passage grows to."
     )
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ragstack.config.blocks import builtin_types
@@ -40,14 +40,8 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of the config file."""
     schema = PipelineConfig.model_json_schema()
     for key in PipelineConfig.FAMILIES:
-        block = schema["properties"][key]
-        # A third party's `type` may be any name but a built-in one; without this, two members would match.
-        block["oneOf"] = [
-            {"allOf": [member, {"properties": {"type": {"not": {"enum": list(builtin_types(key))}}}}]}
-            if member["$ref"].endswith("/ThirdPartyConfig")
-            else member
-            for member in block["oneOf"]
-        ]
+        _tell_apart(schema["properties"][key], builtin_types(key))
+    _tell_apart(schema["$defs"]["StageConfig"]["properties"]["reranker"], builtin_types("reranker"))
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": SCHEMA_ID,
@@ -57,13 +51,24 @@ def json_schema() -> dict[str, Any]:
     return head | {key: value for key, value in schema.items() if key not in head}
 
 
+def _tell_apart(block: dict[str, Any], built_in: Sequence[str]) -> None:
+    # A third party's `type` may be any name but a built-in one; without this, two members would match.
+    block["oneOf"] = [
+        {"allOf": [member, {"properties": {"type": {"not": {"enum": list(built_in)}}}}]}
+        if member["$ref"].endswith("/ThirdPartyConfig")
+        else member
+        for member in block["oneOf"]
+    ]
+
+
 def schema_text() -> str:
     """The JSON Schema as text, ending in a newline."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _is_setting(path: KeyPath) -> bool:
-    return len(path) > 2 and path[0] in PipelineConfig.FAMILIES and path[1] == "settings"
+    at = 4 if path[:2] == ("reranker", "stages") else 1
+    return len(path) > at + 1 and path[0] in PipelineConfig.FAMILIES and path[at] == "settings"
 
 
 def _masked(value: Any, path: KeyPath, loaded: LoadedConfig) -> Any:
@@ -76,7 +81,7 @@ def _masked(value: Any, path: KeyPath, loaded: LoadedConfig) -> Any:
     place = loaded.places.get(path)
     if place is not None and place.expression is not None:
         return _Expression(place.expression)
-    is_secret = any(isinstance(part, str) and _SECRET_KEY.search(part) for part in path[2:])
+    is_secret = any(isinstance(part, str) and _SECRET_KEY.search(part) for part in path[path.index("settings") + 1 :])
     return MASK if is_secret and isinstance(value, (str, int)) else value
 
 

@@ -19,14 +19,15 @@ from typing import get_args
 import numpy as np
 
 from ragstack.embedding.base import Embeddings, InputType, ModelInfo, Output, PendingEmbeddings
-from ragstack.embedding.batching import plan_batches
 from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.embedding.model_files import resolve_model
 from ragstack.embedding.pooling import pool, unit_rows
-from ragstack.embedding.session import EncoderSession, Int64Array, load_session
-from ragstack.embedding.threads import usable_cores
+from ragstack.embedding.session import EncoderSession, load_session
 from ragstack.embedding.tokenizer import TextTokenizer
 from ragstack.errors import EmbeddingError, InputError
+from ragstack.inference.batching import plan_batches
+from ragstack.inference.session import Int64Array
+from ragstack.inference.threads import usable_cores
 from ragstack.types import Float32Array, Int32Array, SparseVector, TokenVectors, canonical_json, sha256_hex
 
 DEFAULT_BATCH_TOKENS = 512
@@ -92,7 +93,7 @@ class OnnxEmbedder:
         card = self._model.card
         identity = {
             "format": _FORMAT,
-            "weights": self._model.weights_sha256,
+            "weights": self._model.sha256,
             "tokenizer": self._model.tokenizer.sha256,
             "pooling": card.pooling,
             "prompts": [card.query_prompt, card.passage_prompt],

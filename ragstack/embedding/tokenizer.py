@@ -16,6 +16,8 @@ from tokenizers.processors import TemplateProcessing
 
 from ragstack.embedding.base import TokenPiece
 from ragstack.errors import EmbeddingError
+from ragstack.inference.model_files import read_pinned
+from ragstack.inference.role import EMBEDDER
 from ragstack.types import Int32Array, sha256_hex
 
 
@@ -35,6 +37,15 @@ class TextTokenizer:
         mask = with_specials.special_tokens_mask
         self._prefix = mask.index(0) if 0 in mask else 0
         self._specials = tokenizer.num_special_tokens_to_add(False)
+        # BERT's look at words one by one; of the others only the makers know.
+        self._splits_at_spaces = isinstance(tokenizer.pre_tokenizer, BertPreTokenizer) and isinstance(
+            tokenizer.normalizer, BertNormalizer
+        )
+
+    @property
+    def splits_at_spaces(self) -> bool:
+        """See :class:`ragstack.types.WordTokenizer`."""
+        return self._splits_at_spaces
 
     @property
     def specials(self) -> int:
@@ -132,7 +143,7 @@ def bert_tokenizer(vocab_file: Path, *, sha256: str | None = None) -> TextTokeni
 
     Raises EmbeddingError when the file is missing, lacks a special token, or its SHA-256 is not ``sha256``.
     """
-    data = read_pinned(vocab_file, sha256)
+    data = read_pinned(vocab_file, sha256, EMBEDDER)
     vocab = {line: index for index, line in enumerate(data.decode("utf-8").rstrip("\n").split("\n"))}
     missing = [name for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if name not in vocab]
     if missing:
@@ -159,7 +170,7 @@ def json_tokenizer(tokenizer_file: Path, *, sha256: str | None = None) -> TextTo
 
     Raises EmbeddingError when the file is missing, unreadable, or its SHA-256 is not ``sha256``.
     """
-    data = read_pinned(tokenizer_file, sha256)
+    data = read_pinned(tokenizer_file, sha256, EMBEDDER)
     try:
         tokenizer = Tokenizer.from_buffer(data)
     except Exception as error:  # the library raises bare Exception
@@ -168,24 +179,3 @@ def json_tokenizer(tokenizer_file: Path, *, sha256: str | None = None) -> TextTo
             hint="Export the model again with a fast tokenizer.",
         ) from error
     return TextTokenizer(tokenizer, sha256_hex(data))
-
-
-def read_pinned(path: Path, sha256: str | None) -> bytes:
-    """The bytes of a model file, checked against the SHA-256 (hex) it must have, if one is given.
-
-    Raises EmbeddingError when the file cannot be read or has another hash.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise EmbeddingError(
-            f"{path}: a file of the embedding model cannot be read: {error.strerror or error}.",
-            hint="Reinstall the package that holds it.",
-        ) from error
-    found = sha256_hex(data)
-    if sha256 is not None and found != sha256:
-        raise EmbeddingError(
-            f"{path}: SHA-256 is {found}, expected {sha256}; the file is damaged or another version.",
-            hint="Reinstall the package that holds it, or pin the version that this release of ragstack names.",
-        )
-    return data

@@ -49,13 +49,15 @@ class ContextPassage:
     """One passage put before the generator. ``marker`` is its number, from 1, in rank order.
 
     ``tokens`` are the token vectors of ``chunk.embedded_text``, in the same space as the question's.
-    ``score`` is the reranker's relevance in [0, 1].
+    ``score`` is the reranker's relevance in [0, 1]. ``found`` is the part that was found, where the passage was widened
+    beyond it: what is put before a model when there is no room for the whole.
     """
 
     marker: int
     chunk: Chunk
     score: float
     tokens: TokenVectors
+    found: ContextPassage | None = None
 
 
 @dataclass(frozen=True, slots=True)

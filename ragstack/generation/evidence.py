@@ -10,13 +10,13 @@ import numpy as np
 
 from ragstack.generation.base import AnswerSentence, ContextPassage, Question, Quote, WeightedTokens
 from ragstack.generation.quote_match import find_quote
+from ragstack.generation.units import quotable_units
 from ragstack.sentences import sentence_spans
 from ragstack.types import Float32Array, Int32Array, TokenVectors, embedded_prefix
 
 # A second or third sentence must bear out this much more of the answer's sentence to belong to the quote.
 _GAIN = 0.05
 _MAX_SENTENCES = 3
-_MIN_WORDS = 3
 # Models read short texts; a longer sentence (a code block, a table) is compared piece by piece. A piece of this many
 # characters has fewer tokens than the smallest of them reads.
 _MAX_PIECE = 250
@@ -41,17 +41,13 @@ class PassageText:
 
     @cached_property
     def sentences(self) -> list[_Sentence]:
-        """The passage's sentences, without headings and scraps unless there is nothing else."""
+        """The passage's sentences, tables and code, without headings and scraps unless there is nothing else."""
         chunk = self.passage.chunk
-        data = chunk.text.encode("utf-8")
-        spans = sentence_spans(chunk.text)
-        every = [self._sentence(chunk.byte_start + start, chunk.byte_start + end) for start, end in spans]
-        chosen = [
-            sentence
-            for sentence, (start, end) in zip(every, spans, strict=True)
-            if len(data[start:end].split()) >= _MIN_WORDS and len(sentence.tokens) and data[start : start + 1] != b"#"
+        units = [(unit.byte_start, unit.byte_end) for unit in quotable_units(chunk.text)]
+        return [
+            self._sentence(chunk.byte_start + start, chunk.byte_start + end)
+            for start, end in units or sentence_spans(chunk.text)
         ]
-        return chosen or every
 
     def tokens_in(self, byte_start: int, byte_end: int) -> Int32Array:
         """Which of the passage's tokens begin in a range."""

@@ -16,11 +16,11 @@ from ragstack.generation.base import AnswerEnd, AnswerEvent, AnswerStream, Conte
 from ragstack.generation.chat import ChatClient, Reply
 from ragstack.generation.deltas import DeltaCleaner
 from ragstack.generation.evidence import Evidence
-from ragstack.generation.loop_thread import LoopThread
 from ragstack.generation.marker_answer import MarkerAnswer
 from ragstack.generation.prompt import Prompt, answer_prompt, condense_prompt
 from ragstack.generation.quote_answer import QuoteAnswer
 from ragstack.generation.token_counting import token_counter
+from ragstack.loop_thread import LoopThread
 
 _MAX_QUESTION = 2000  # characters of a question that stands alone
 

@@ -20,6 +20,23 @@ def pack(costs: Sequence[int], budget: int) -> list[int]:
     return taken
 
 
+def pack_widened(costs: Sequence[int], whole_costs: Sequence[int], budget: int) -> list[tuple[int, bool]]:
+    """Like :func:`pack`, for parts that may be shown whole: pairs of an index and whether the whole fits, too.
+
+    As many parts as can be are taken at their smaller cost first; what is left of the budget then goes to the wholes
+    in rank order: what a lower part found is worth more than what stands around a higher one.
+    """
+    taken = pack(costs, budget)
+    left = budget - sum(costs[index] for index in taken)
+    chosen = []
+    for index in taken:
+        more = whole_costs[index] - costs[index]
+        is_whole = more <= left
+        left -= more if is_whole else 0
+        chosen.append((index, is_whole))
+    return chosen
+
+
 def recent_turns(turns: Sequence[Turn], budget: int, count: Callable[[str], int]) -> list[Turn]:
     """The latest turns that fit ``budget`` tokens, in order; the earliest of them may lack its end.
 

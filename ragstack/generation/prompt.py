@@ -19,7 +19,7 @@ from ragstack.config.prompt_template import fill
 from ragstack.errors import GenerationError
 from ragstack.generation.base import ContextPassage, Turn
 from ragstack.generation.markers import MarkerForm, draw_tag
-from ragstack.generation.packing import pack, recent_turns
+from ragstack.generation.packing import pack_widened, recent_turns
 
 # ChatML, Llama 3, Phi, gpt-oss and DeepSeek; Gemma; Mistral and Llama 2; thinking and tool calls; our own delimiters.
 _CONTROL = re.compile(
@@ -70,8 +70,8 @@ def answer_prompt(
     Raises GenerationError when not even the best passage fits beside the question.
     """
     templates = config.prompt
-    texts = [part for p in passages for part in (p.chunk.text, p.chunk.source_id, *p.chunk.heading_path)]
-    tag = draw_tag([question, templates.system or "", templates.user, templates.passage, *texts])
+    held = [part for p in passages for part in (p.chunk.text, p.chunk.source_id, *p.chunk.heading_path)]
+    tag = draw_tag([question, templates.system or "", templates.user, templates.passage, *held])
     form = MarkerForm(tag if config.marker_form == "tagged" else "")
     values = {
         "tag": tag,
@@ -84,21 +84,33 @@ def answer_prompt(
     system = fill(templates.system if templates.system is not None else default, values)
     room = config.max_context_tokens - config.max_tokens - _TEMPLATE_TOKENS - count(system)
     room -= count(fill(templates.user, values | {"passages": ""}))
-    shown = [_shown_passage(templates.passage, tag, form, passage) for passage in passages]
+    found = [passage.found or passage for passage in passages]
+    whole_texts = [_shown_passage(templates.passage, tag, form, passage) for passage in passages]
     # Two texts joined may have a token or two more than both alone.
-    taken = pack([count(text) + 2 for text in shown], room)
+    whole_costs = [count(text) + 2 for text in whole_texts]
+    texts = [
+        text if passage is part else _shown_passage(templates.passage, tag, form, part)
+        for text, passage, part in zip(whole_texts, passages, found, strict=True)
+    ]
+    costs = [
+        cost if passage is part else count(text) + 2
+        for cost, text, passage, part in zip(whole_costs, texts, passages, found, strict=True)
+    ]
+    taken = pack_widened(costs, whole_costs, room)
     if not taken:
         raise GenerationError(
             f"no passage fits the context of {config.model}: max_context_tokens is {config.max_context_tokens},"
             f" max_tokens {config.max_tokens}, and {max(0, room)} tokens are left for passages.",
             hint="Raise generator.max_context_tokens to what the model has, or lower generator.max_tokens.",
         )
-    user = fill(templates.user, values | {"passages": "\n\n".join(shown[index] for index in taken)})
+    shown = [whole_texts[index] if is_whole else texts[index] for index, is_whole in taken]
+    user = fill(templates.user, values | {"passages": "\n\n".join(shown)})
+    indices = {index for index, _ in taken}
     return Prompt(
         (*([Message("system", system)] if system.strip() else []), Message("user", user)),
         form,
-        tuple(passages[index] for index in taken),
-        tuple(passage.marker for index, passage in enumerate(passages) if index not in taken),
+        tuple(passages[index] if is_whole else found[index] for index, is_whole in taken),
+        tuple(passage.marker for index, passage in enumerate(passages) if index not in indices),
         config.max_tokens,
     )
 

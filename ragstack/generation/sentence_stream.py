@@ -86,7 +86,7 @@ class SentenceStream:
             self._look_for_end(character, before, size)
         if self._checks and size >= self._checks[0]:
             del self._checks[0]
-            if self._fences or len(character_spans(self._text[self._quiet :])) > 1:
+            if self._fences or len(character_spans(self._text[self._quiet :], has_case=True)) > 1:
                 yield from self._settle(sum(start <= size - _LOOK_AHEAD for start, _ in self._spans()[1:]))
             else:
                 self._quiet = max(0, size - _LOOK_BACK)
@@ -174,4 +174,4 @@ class SentenceStream:
 
 
 def _shifted(text: str, by: int) -> list[tuple[int, int]]:
-    return [(start + by, end + by) for start, end in character_spans(text)]
+    return [(start + by, end + by) for start, end in character_spans(text, has_case=True)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ragstack.archive.unreferenced import unreferenced
 from ragstack.assembly import SharedIndex
 from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig
@@ -80,7 +81,7 @@ def collect_garbage(
         fault_point("gc-leftovers")
         if is_pending:
             recover(index)
-        garbage = workspace.archive.keys() - workspace.ledger.live_documents()
+        garbage = unreferenced(workspace.archive, workspace.ledger.live_documents())
         workspace.archive.delete(garbage)
         workspace.archive.flush()
         fault_point("gc-documents")

@@ -72,7 +72,7 @@ def discover(
     left_out = {(info.st_dev, info.st_ino) for info in (path.stat() for path in leave_out if path.exists())}
     seen: set[str] = set()
     for scope in scopes:
-        walk = _Walk(scope, roots, config, left_out, found)
+        walk = Walk(scope, roots, config, left_out, found)
         for file in walk.files():
             if file.source_id not in seen:
                 seen.add(file.source_id)
@@ -91,7 +91,18 @@ class _Folder:
     ignores: list[tuple[Path, GitIgnoreSpec]]
 
 
-class _Walk:
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """Why a path is left out: the pattern that did it, empty where no pattern of ``sources.include`` matches.
+
+    ``origin`` is ``sources.exclude``, ``sources.include`` or the path of a .gitignore.
+    """
+
+    pattern: str
+    origin: str
+
+
+class Walk:
     """The walk over one scope; holds the patterns and the folders already entered."""
 
     def __init__(
@@ -116,7 +127,7 @@ class _Walk:
         info = self._stat(target)
         if info is None:
             return
-        ignores = self._ignores_above(target)
+        ignores = self.ignores_above(target)
         if not self._scope.named and self._is_below_excluded(target, stat.S_ISDIR(info.st_mode)):
             return
         if not stat.S_ISDIR(info.st_mode):
@@ -127,17 +138,17 @@ class _Walk:
         while folders:
             yield from self._folder(folders.pop(), folders)
 
-    def _ignores_above(self, target: Path) -> list[tuple[Path, GitIgnoreSpec]]:
+    def ignores_above(self, target: Path) -> list[tuple[Path, GitIgnoreSpec]]:
         """The .gitignore files between the root and the target (the target's own is read by the walk)."""
         if not self._config.use_gitignore:
             return []
         between = [p for p in target.parents if p == self._scope.path or self._scope.path in p.parents]
-        return [item for folder in reversed(between) for item in self._gitignore(folder)]
+        return [item for folder in reversed(between) for item in self.gitignore(folder)]
 
     def _is_below_excluded(self, target: Path, is_folder: bool) -> bool:
         """True when a walk from the root would not come to the target."""
         root = self._scope.path
-        path, ignores = root, self._gitignore(root)
+        path, ignores = root, self.gitignore(root)
         for part in target.relative_to(root).parts:
             path = path / part
             if path.is_symlink() and not self._config.follow_symlinks:
@@ -148,10 +159,10 @@ class _Walk:
             if self._is_excluded(path, root, is_folder or path != target, ignores):
                 return True
             if path != target:
-                ignores = ignores + self._gitignore(path)
+                ignores = ignores + self.gitignore(path)
         return False
 
-    def _gitignore(self, folder: Path) -> list[tuple[Path, GitIgnoreSpec]]:
+    def gitignore(self, folder: Path) -> list[tuple[Path, GitIgnoreSpec]]:
         if not self._config.use_gitignore:
             return []
         try:
@@ -183,7 +194,7 @@ class _Walk:
             self._found.skipped["symlink loop"] += 1
             return
         self._entered.add((info.st_dev, info.st_ino))
-        ignores = ignores + self._gitignore(folder)
+        ignores = ignores + self.gitignore(folder)
         for entry in entries:
             path = folder / entry.name
             if entry.is_symlink() and not self._config.follow_symlinks:
@@ -214,17 +225,25 @@ class _Walk:
             )
 
     def _is_excluded(self, path: Path, root: Path, is_folder: bool, ignores: list[tuple[Path, GitIgnoreSpec]]) -> bool:
+        return self.exclusion(path, root, is_folder, ignores) is not None
+
+    def exclusion(
+        self, path: Path, root: Path, is_folder: bool, ignores: list[tuple[Path, GitIgnoreSpec]]
+    ) -> Exclusion | None:
+        """Why a path of the root is left out, or None; ``ignores`` are the .gitignore files of the folders above it."""
         tail = "/" if is_folder else ""
         relative = name_of_path(path.relative_to(root)) + tail
-        if self._exclude.match_file(relative):
-            return True
+        excluded = self._exclude.check_file(relative)
+        if excluded.include:
+            return Exclusion(_pattern(self._exclude, excluded.index), "sources.exclude")
         if self._include is not None and not is_folder and not self._include.match_file(relative):
-            return True
-        verdict = False
+            return Exclusion("", "sources.include")
+        verdict = None
         for folder, patterns in ignores:
             result = patterns.check_file(name_of_path(path.relative_to(folder)) + tail)
             if result.include is not None:
-                verdict = result.include
+                pattern = _pattern(patterns, result.index)
+                verdict = Exclusion(pattern, str(folder / ".gitignore")) if result.include else None
         return verdict
 
     def _stat(self, path: Path) -> os.stat_result | None:
@@ -241,6 +260,11 @@ class _Walk:
 
 def _patterns(lines: Sequence[str]) -> GitIgnoreSpec:
     return GitIgnoreSpec.from_lines(lines)
+
+
+def _pattern(spec: GitIgnoreSpec, index: int | None) -> str:
+    """A pattern as it was written."""
+    return "" if index is None else str(getattr(spec.patterns[index], "pattern", ""))
 
 
 def _reason(error: OSError) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ragstack.archive.unreferenced import unreferenced
 from ragstack.assembly import SharedIndex
 from ragstack.config.loader import LoadedConfig
 from ragstack.errors import InputError
@@ -122,7 +123,7 @@ def erase(
             fault_point("erasing")
             remove_unknown(workspace)
             generation = copy_generation(index, selection.source_ids, progress)
-            workspace.archive.delete(workspace.archive.keys() - workspace.ledger.live_documents())
+            workspace.archive.delete(unreferenced(workspace.archive, workspace.ledger.live_documents()))
             workspace.archive.flush()
             fault_point("erased-documents")
             compact_database(state_dir / ARCHIVE_FILE, "document archive", rewrite=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ragstack.assembly import build_bm25, token_vectors_kept
+from ragstack.assembly import build_bm25, reranker_blocks, token_vectors_kept
 from ragstack.chunking.base import Chunker
 from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig
+from ragstack.config.rerankers import CrossEncoderConfig
 from ragstack.embedding.base import ModelInfo
 from ragstack.parsing.registry import PARSERS
+from ragstack.reranking.cross_encoder_files import find_cross_encoder
 from ragstack.types import canonical_json, sha256_hex
 
 INDEX_FORMAT = 1
@@ -41,11 +43,22 @@ def describe_change(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 
 def check_model_limits(loaded: LoadedConfig, model: ModelInfo) -> None:
-    """Raise ConfigError when chunks can be longer than the model reads."""
+    """Raise ConfigError when chunks can be longer than the model reads, or a reranker that reads them whole."""
     max_tokens = getattr(loaded.config.chunker, "max_tokens", None)
-    if max_tokens is not None and max_tokens > model.max_tokens:
+    limit = model.text_tokens("passage")
+    if max_tokens is not None and max_tokens > limit:
         raise loaded.error(
             "chunker.max_tokens",
-            f"{max_tokens} is more than the {model.max_tokens} tokens that {model.name} reads",
-            hint=f"Set chunker.max_tokens to {model.max_tokens} or less.",
+            f"{max_tokens} is more than the {limit} tokens that {model.name} reads",
+            hint=f"Set chunker.max_tokens to {limit} or less.",
         )
+    for block in reranker_blocks(loaded.config):
+        if max_tokens is not None and isinstance(block, CrossEncoderConfig) and block.long_passages == "error":
+            files = find_cross_encoder(block.model, block.revision, max_tokens=block.max_tokens, label=block.label)
+            if max_tokens >= files.max_tokens:
+                raise loaded.error(
+                    "chunker.max_tokens",
+                    f"{max_tokens} is too much for the {files.max_tokens} tokens that {files.name} reads of query and"
+                    " passage together",
+                    hint="Lower chunker.max_tokens, or set reranker.long_passages to windows.",
+                )

@@ -14,6 +14,7 @@ from ragstack.adapters.base import CollectionSpec, VectorStore
 from ragstack.adapters.qdrant_space import space_to_open
 from ragstack.archive.base import DocumentArchive
 from ragstack.archive.sqlite import SqliteArchive
+from ragstack.archive.unreferenced import unreferenced
 from ragstack.assembly import (
     SharedIndex,
     build_chunker,
@@ -282,7 +283,7 @@ class Workspace:
                 fault_point("dropped-tokens")
         if generations:
             # The generations are forgotten last: as long as the ledger names them, the next run comes here again.
-            garbage = self.archive.keys() - self.ledger.live_documents()
+            garbage = unreferenced(self.archive, self.ledger.live_documents())
             self.archive.delete(garbage)
             self.archive.flush()
             fault_point("collected-dropped")

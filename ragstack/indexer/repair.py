@@ -195,8 +195,8 @@ def _mend_in_place(index: ExistingIndex, findings: Findings) -> None:
     with LedgerUpkeep(workspace.state_dir) as upkeep:
         upkeep.drop_sources(number, findings.damaged_sources, stale, findings.frequencies, left)
     fault_point("repair-dropped")
-    # Purging deletes the chunks of what was dropped, and the documents that nothing refers to now.
-    stager.purge()
+    # Recovering deletes the chunks of what was dropped, and every document that nothing refers to now.
+    stager.recover()
     fault_point("repair-purged")
     workspace.archive.delete(findings.bad_documents)
     workspace.archive.flush()

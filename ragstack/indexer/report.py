@@ -19,6 +19,8 @@ class FailedSource:
 class IndexReport:
     """Counts of one run. ``skipped`` is by reason. Tokens are the embedder's, specials left out.
 
+    ``languages`` counts all sources of the index by ISO 639-1 code, or ``unknown``.
+
     ``chunks_reused`` of the ``chunks_written`` took vectors that were stored already; ``tokens_embedded``
     counts the others.
     """
@@ -30,6 +32,7 @@ class IndexReport:
     skipped: Counter[str] = field(default_factory=Counter)
     failed: list[FailedSource] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    languages: dict[str, int] = field(default_factory=dict)
     chunks_written: int = 0
     chunks_reused: int = 0
     tokens_embedded: int = 0
@@ -54,6 +57,7 @@ class IndexReport:
             "skipped": dict(sorted(self.skipped.items())),
             "failed": [{"path": f.path, "reason": f.reason} for f in self.failed],
             "warnings": self.warnings,
+            "languages": self.languages,
             "chunks_written": self.chunks_written,
             "chunks_reused": self.chunks_reused,
             "tokens_embedded": self.tokens_embedded,
@@ -64,6 +68,10 @@ class IndexReport:
             "seconds": round(self.seconds, 3),
             "exit_status": self.exit_status,
         }
+
+    def to_record(self) -> dict[str, Any]:
+        """The report as the ledger keeps it: without warnings, whose words name sources that may be erased later."""
+        return {key: value for key, value in self.to_json().items() if key != "warnings"}
 
 
 class IndexProgress(Protocol):

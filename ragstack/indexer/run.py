@@ -30,6 +30,7 @@ from ragstack.indexer.overlap import Writer, preloaded, prepared_ahead
 from ragstack.indexer.prepare import Failed, Preparation, Prepared, PreparedChunk, Unchanged, Vanished
 from ragstack.indexer.report import FailedSource, IndexProgress, IndexReport, SilentProgress
 from ragstack.indexer.roots import membership, narrowed, require_sources, resolve_scopes
+from ragstack.indexer.source_languages import counted_languages, languages_warning
 from ragstack.indexer.staging import Stager, fault_point
 from ragstack.ledger.writer import PublishedSource
 from ragstack.source_names import name_of_path, path_of_name
@@ -86,14 +87,14 @@ def index(
             status = getattr(error, "exit_status", 130 if isinstance(error, KeyboardInterrupt) else 1)
             # On a full disk this fails for the same reason as the run, which is what the user must be told.
             with suppress(StoreError):
-                workspace.ledger.end_run(run, status, report.to_json())
+                workspace.ledger.end_run(run, status, report.to_record())
             if isinstance(error, KeyboardInterrupt):
                 raise InterruptedRunError(
                     interruption.message(), hint="Run the same command again to go on."
                 ) from error
             raise
         report.seconds = time.monotonic() - started
-        workspace.ledger.end_run(run, report.exit_status, report.to_json())
+        workspace.ledger.end_run(run, report.exit_status, report.to_record())
         return report
 
 
@@ -244,7 +245,7 @@ class _Run:
             choice.generation.fingerprint,
             self.workspace.chunker,
             embedder.tokenizer,
-            embedder.info.max_tokens,
+            embedder.info.text_tokens("passage"),
             self.config.fields,
         )
         cache = self.workspace.embedding_cache(choice)
@@ -279,8 +280,7 @@ class _Run:
                     in_group += len(outcome.chunks)
                     self._count_prepared(outcome, published)
                     for warning in outcome.warnings:
-                        self.report.warnings.append(warning)
-                        self.progress.note(f"warning: {warning}")
+                        self._warn(warning)
                 size = self.workspace.group_chunks()
                 while len(buffer) > size:
                     queue.stage(buffer[:size])
@@ -305,6 +305,10 @@ class _Run:
         self.report.tokens_embedded += tokens
         self.progress.embedded(chunks, tokens)
 
+    def _warn(self, warning: str) -> None:
+        self.report.warnings.append(warning)
+        self.progress.note(f"warning: {warning}")
+
     def _fail(self, path: str, reason: str) -> None:
         self.report.failed.append(FailedSource(path, reason))
         self.progress.note(f"failed: {path}: {reason}")
@@ -327,3 +331,8 @@ class _Run:
         number = choice.generation.generation
         current = next(g for g in self.workspace.ledger.generations() if g.generation == number)
         self.report.generation, self.report.chunk_count = number, current.chunk_count
+        tallies = self.workspace.ledger.languages(number)
+        self.report.languages = counted_languages(tallies)
+        warning = languages_warning(self.workspace.ledger, number, tallies, self.workspace.embedder.info)
+        if warning and self.request.changed is None:
+            self._warn(warning)

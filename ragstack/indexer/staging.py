@@ -15,25 +15,28 @@ the ledger can name.
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
-import numpy as np
-
 from ragstack.adapters.base import CollectionSpec, Record, VectorStore
-from ragstack.archive.base import DocumentArchive
+from ragstack.archive.base import DocumentArchive, DocumentKey
+from ragstack.archive.unreferenced import unreferenced
+from ragstack.embedding.bm25 import EncodedPassage
+from ragstack.embedding.bm25_scores import stored_term_count
 from ragstack.errors import IndexFormatError
 from ragstack.filters import Condition
 from ragstack.indexer.memory import return_freed_memory
 from ragstack.indexer.prepare import Prepared, PreparedChunk
 from ragstack.indexer.reuse import embedded_text_of, text_digest
+from ragstack.indexer.statistics import ChunkCounts, count_terms, count_tokens, new_counts
 from ragstack.ledger.pins import Pins
-from ragstack.ledger.schema import TERMS, TOKENS, collection_name
+from ragstack.ledger.schema import collection_name
 from ragstack.ledger.spans import span_chunk_ids
-from ragstack.ledger.writer import CommitGroup, Generation, Ledger
+from ragstack.ledger.writer import CommitGroup, Generation, Ledger, document_keys
 from ragstack.reranking.base import PackedTokens, TokenVectorStore
-from ragstack.types import Float32Array, Int32Array, SparseVector, TokenVectors
+from ragstack.types import Document, Float32Array, Int32Array, TokenVectors
 
 _BATCH = 500
 _LEDGER_BYTES, _STORE_BYTES, _PAYLOAD_BYTES = 1_000_000, 6_000_000, 2_000
@@ -51,7 +54,7 @@ class EmbeddedBatch:
 
     chunks: Sequence[PreparedChunk]
     dense: Float32Array
-    sparse: Sequence[SparseVector]
+    sparse: Sequence[EncodedPassage]
     tokens: Sequence[TokenVectors | bytes] | None
     token_ids: Sequence[Int32Array] | None
 
@@ -89,7 +92,7 @@ class Stager:
         self._archive = archive
         self._token_vectors = token_vectors
         self._collection = collection_name(generation.generation)
-        self._added: dict[int, Counter[int]] = defaultdict(Counter)
+        self._added = new_counts()
         self._embedded: list[tuple[bytes, str]] = []
         store.ensure_collection(spec)
         self._check_store(generation.chunk_count)
@@ -117,10 +120,10 @@ class Stager:
         fault_point("recovered-store")
         if self._token_vectors is not None:
             self._token_vectors.delete_after(self._committed_seq)
-        self._added.clear()
+        self._added = new_counts()
         self._embedded.clear()
         fault_point("recovered")
-        self.purge()
+        self._purge(everything=True)
 
     def stage(self, batch: EmbeddedBatch) -> None:
         """Write chunks and token vectors, hidden until they are published. Raises StoreError when the disk is full."""
@@ -129,8 +132,8 @@ class Stager:
         seq = self._committed_seq + 1
         self._store.upsert(self._collection, [_record(batch, i, seq) for i in range(len(batch.chunks))])
         fault_point("staged")
-        for vector in batch.sparse:
-            self._added[TERMS].update(vector.indices.tolist())
+        for item, passage in zip(batch.chunks, batch.sparse, strict=True):
+            count_terms(self._added, passage.vector, passage.term_count, item.chunk.text_language)
         self._embedded += [(text_digest(item.chunk.embedded_text), item.chunk.chunk_id) for item in batch.chunks]
         if self._token_vectors is not None and batch.tokens is not None and batch.token_ids is not None:
             ids = [item.chunk.chunk_id for item in batch.chunks]
@@ -140,15 +143,14 @@ class Stager:
             self._token_vectors.put_packed([PackedTokens(i, seq, t) for i, t in pairs if isinstance(t, bytes)])
             for chunk_id, token_ids in zip(ids, batch.token_ids, strict=True):
                 # What is counted must be what is kept: it is read back when the chunk is replaced.
-                kept = fresh[chunk_id].token_ids if chunk_id in fresh else token_ids
-                self._added[TOKENS].update(np.unique(kept).tolist())
+                count_tokens(self._added, fresh[chunk_id].token_ids if chunk_id in fresh else token_ids)
         fault_point("staged-tokens")
 
     def _bytes_of(self, batch: EmbeddedBatch) -> int:
         """About what a batch takes on disk. Databases write into a log first, then into their files."""
         tokens = sum(map(len, batch.token_ids or ())) * self._token_bytes
         payloads = sum(len(item.chunk.text) + _PAYLOAD_BYTES for item in batch.chunks)
-        sparse = sum(map(len, batch.sparse)) * 12
+        sparse = sum(len(passage.vector) for passage in batch.sparse) * 12
         return 2 * (tokens + payloads + batch.dense.nbytes + sparse) + _STORE_BYTES
 
     def publish(self, sources: Sequence[Prepared], deleted: Sequence[str] = ()) -> None:
@@ -156,7 +158,7 @@ class Stager:
         text_bytes = sum(len(document.canonical_bytes) for source in sources for _, document in source.documents)
         self._before_growing(2 * text_bytes + _LEDGER_BYTES)
         self._open_group()
-        self._archive.put(document for source in sources for document in source.documents)
+        self._archive.put(item for source in sources for item in _referred_to(source))
         fault_point("archive-put")
         self._archive.flush()
         fault_point("archived")
@@ -165,7 +167,7 @@ class Stager:
         if self._token_vectors is not None:
             self._token_vectors.flush()
         fault_point("flushed")
-        frequencies = {kind: Counter(counts) for kind, counts in self._added.items()}
+        frequencies = deepcopy(self._added)
         source_ids = [*deleted, *(source.row.source_id for source in sources)]
         replaced = self._subtract_replaced(source_ids, frequencies)
         rows = [source.row for source in sources]
@@ -173,12 +175,16 @@ class Stager:
         self._ledger.publish(self._generation, group)
         fault_point("published")
         self._committed_seq += 1
-        self._added.clear()
+        self._added = new_counts()
         self._embedded.clear()
         return_freed_memory()
 
     def purge(self) -> None:
-        """Delete superseded chunks and unreferenced documents; afterwards no query needs a filter."""
+        """Delete superseded chunks and the documents they were of; afterwards no query needs a filter."""
+        self._purge(everything=False)
+
+    def _purge(self, *, everything: bool) -> None:
+        """With ``everything``, look at every archived document: an ended run may have left some without a trace."""
         superseded = self._ledger.superseded(self._generation)
         if superseded:
             self._pins.wait_for_readers(self._generation, self._committed_seq, LONGEST_QUERY_S)
@@ -199,16 +205,20 @@ class Stager:
                 self._token_vectors.flush()
             self._ledger.purged(self._generation)
             fault_point("purged")
-            self.collect_documents()
+            if everything:
+                self._delete_documents(unreferenced(self._archive, self._ledger.live_documents()))
+            else:
+                versions = {old.source_version for old in superseded}
+                live = set(self._ledger.live_documents(versions)) if versions else set()
+                gone = {k for old in superseded for k in document_keys(old.source_version, old.parser, old.spans)}
+                self._delete_documents(sorted(gone - live))
             self._ledger.set_group_open(self._generation, False)
             self._is_open = False
             fault_point("closed")
 
-    def collect_documents(self) -> None:
-        """Delete archived documents that no published version refers to."""
-        garbage = self._archive.keys() - self._ledger.live_documents()
-        if garbage:
-            self._archive.delete(garbage)
+    def _delete_documents(self, keys: Sequence[DocumentKey]) -> None:
+        if keys:
+            self._archive.delete(keys)
         self._archive.flush()
         fault_point("collected")
 
@@ -220,9 +230,7 @@ class Stager:
             # Who read the ledger before that searches without a filter and would see what is staged now.
             self._pins.wait_for_unfiltered(self._generation, LONGEST_QUERY_S)
 
-    def _subtract_replaced(
-        self, source_ids: Iterable[str], frequencies: dict[int, Counter[int]]
-    ) -> list[tuple[bytes, str]]:
+    def _subtract_replaced(self, source_ids: Iterable[str], frequencies: ChunkCounts) -> list[tuple[bytes, str]]:
         """Take the terms and word pieces of the versions that are replaced out of the corpus statistics.
 
         Returns text digest and id of their chunks.
@@ -241,10 +249,18 @@ class Stager:
                     )
                 for record in records.values():
                     replaced.append((text_digest(embedded_text_of(record.payload)), record.id))
-                    frequencies.setdefault(TERMS, Counter()).subtract(record.sparse.indices.tolist())
+                    language = str(record.payload.get("text_language", ""))
+                    count_terms(frequencies, record.sparse, stored_term_count(record.payload, record.id), language, -1)
                 for vectors in tokens.values():
-                    frequencies.setdefault(TOKENS, Counter()).subtract(np.unique(vectors.token_ids).tolist())
+                    count_tokens(frequencies, vectors.token_ids, -1)
         return replaced
+
+
+def _referred_to(source: Prepared) -> list[tuple[DocumentKey, Document]]:
+    """The documents of a source that are kept: records without a chunk are not."""
+    row = source.row
+    kept = set(document_keys(row.source_version, row.parser, row.spans))
+    return [item for item in source.documents if item[0] in kept]
 
 
 def _record(batch: EmbeddedBatch, index: int, seq: int) -> Record:
@@ -261,10 +277,12 @@ def _record(batch: EmbeddedBatch, index: int, seq: int) -> Record:
         "byte_start": chunk.byte_start,
         "byte_end": chunk.byte_end,
         "token_count": chunk.token_count,
+        "term_count": batch.sparse[index].term_count,
+        "text_language": chunk.text_language,
         "heading_path": list(chunk.heading_path),
         "text": chunk.text,
     }
-    return Record(chunk.chunk_id, batch.dense[index], batch.sparse[index], payload)
+    return Record(chunk.chunk_id, batch.dense[index], batch.sparse[index].vector, payload)
 
 
 def _batches(ids: Sequence[str]) -> Iterable[Sequence[str]]:

@@ -6,7 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ragstack.embedding.models import MODELS
 from ragstack.indexer.disk import disk_bytes
+from ragstack.indexer.source_languages import counted_languages, unread_languages
 from ragstack.ledger.schema import ERASING_FILE, LEDGER_FILE, REPAIRING_FILE
 from ragstack.ledger.snapshot import no_index
 from ragstack.ledger.writer import Generation, Ledger
@@ -24,6 +26,8 @@ def index_status(state_dir: Path) -> dict[str, Any]:
         shown = active or (generations[-1] if generations else None)
         rows = list(ledger.sources(shown.generation).values()) if shown else []
         superseded = ledger.superseded(shown.generation) if shown else []
+        tallies = ledger.languages(shown.generation) if shown else []
+        read = _languages_read(ledger, shown) if shown else ()
         return {
             "state_dir": str(state_dir),
             "size_bytes": disk_bytes(state_dir),
@@ -37,6 +41,8 @@ def index_status(state_dir: Path) -> dict[str, Any]:
                 "indexed": sum(not row.skipped for row in rows),
                 "skipped": dict(Counter(row.skipped for row in rows if row.skipped)),
                 "media_types": dict(Counter(row.media_type for row in rows if not row.skipped)),
+                "languages": counted_languages(tallies),
+                "unread_languages": [tally.language for tally in unread_languages(tallies, read)],
             },
             "roots": [
                 {"label": label, "path": str(path_of_name(path)), "exists": path_of_name(path).exists()}
@@ -62,6 +68,12 @@ def _generation(generation: Generation) -> dict[str, Any]:
         "chunk_count": generation.chunk_count,
         "created_at": generation.created_at,
     }
+
+
+def _languages_read(ledger: Ledger, generation: Generation) -> tuple[str, ...]:
+    """What the generation's model reads; empty where its files do not say."""
+    card = MODELS.get(ledger.config_of(generation.generation)["config"]["embedder"].get("model"))
+    return () if card is None else card.languages
 
 
 def _model(ledger: Ledger, generation: Generation) -> dict[str, Any]:

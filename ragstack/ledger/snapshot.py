@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ragstack.errors import IndexNotFoundError
-from ragstack.ledger.schema import FORMAT_VERSION, LEDGER_FILE, WHAT
-from ragstack.ledger.spans import span_chunk_ids, unpack_spans
+from ragstack.ledger.schema import FORMAT_VERSION, LANGUAGES, LEDGER_FILE, LENGTHS, WHAT, language_code
+from ragstack.ledger.spans import StoredSpan, span_chunk_ids, unpack_spans
 from ragstack.source_names import path_of_name
 from ragstack.sqlite import open_read_only, translated
 from ragstack.types import Float32Array
@@ -22,13 +22,22 @@ from ragstack.types import Float32Array
 _MAX_VARIABLES = 900
 
 
+@dataclass(frozen=True, slots=True)
+class TermLengths:
+    """How long the chunks of a snapshot are, in BM25 terms; 0 where no chunk has a term."""
+
+    average: float
+    longest: int
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One generation as it was committed.
 
     Chunks with ``seq > committed_seq`` are staged and must not be seen; ``stale`` are the ids of chunks
     that were published away but perhaps not purged from the store yet. ``config`` holds the blocks the
-    generation was built with: queries embed with its model, whatever the current config file says.
+    generation was built with: queries embed with its model, whatever the current config file says. ``text_languages``
+    are those of the chunks, by ISO 639-1 code; one may be empty: unknown.
     """
 
     generation: int
@@ -38,11 +47,28 @@ class Snapshot:
     group_open: bool
     chunk_count: int
     stale: frozenset[str]
+    term_lengths: TermLengths
+    text_languages: frozenset[str]
 
     @property
     def needs_filter(self) -> bool:
         """True while the store may hold chunks that this snapshot must not show."""
         return self.group_open or bool(self.stale)
+
+
+@dataclass(frozen=True)
+class IndexedSource:
+    """One source of a generation: its version, its parser (``name/version media-type``), the spans of its chunks.
+
+    ``skipped`` says why it has no chunks, or is empty.
+    """
+
+    source_id: str
+    source_version: str
+    source_uri: str
+    parser: str
+    skipped: str
+    spans: tuple[StoredSpan, ...]
 
 
 class SnapshotReader:
@@ -87,8 +113,9 @@ class SnapshotReader:
         ):
             stale += span_chunk_ids(source_id, version, unpack_spans(spans), fingerprint)
         return Snapshot(
-            generation, fingerprint, json.loads(config), committed_seq, bool(group_open), chunk_count, frozenset(stale)
-        )
+            generation, fingerprint, json.loads(config), committed_seq, bool(group_open), chunk_count, frozenset(stale),
+            self._term_lengths(generation), self._text_languages(generation),
+        )  # fmt: skip
 
     def frequencies(self, generation: int, kind: int, ids: Sequence[int]) -> Float32Array:
         """In how many chunks each term or word piece occurs: ``(len(ids),) float32``, 0 for unknown ones."""
@@ -105,6 +132,29 @@ class SnapshotReader:
                     )
                 )
         return np.array([found.get(i, 0) for i in wanted], dtype=np.float32)
+
+    def _term_lengths(self, generation: int) -> TermLengths:
+        total, chunks, longest = self._connection.execute(
+            "SELECT sum(id * frequency), sum(frequency), max(id) FROM frequencies WHERE generation=? AND kind=?",
+            (generation, LENGTHS),
+        ).fetchone()
+        return TermLengths(total / chunks, longest) if chunks else TermLengths(0.0, 0)
+
+    def _text_languages(self, generation: int) -> frozenset[str]:
+        rows = self._connection.execute(
+            "SELECT id FROM frequencies WHERE generation=? AND kind=?", (generation, LANGUAGES)
+        ).fetchall()
+        return frozenset(language_code(row[0]) for row in rows)
+
+    def chunk_spans(self, generation: int, source_id: str, source_version: str) -> list[StoredSpan]:
+        """The chunks of one version of a file in a generation; none when it is neither published nor to be purged."""
+        with translated(self._path, WHAT):
+            row = self._connection.execute(
+                "SELECT spans FROM sources WHERE generation=? AND source_id=? AND source_version=? UNION ALL"
+                " SELECT spans FROM superseded WHERE generation=? AND source_id=? AND source_version=?",
+                (generation, source_id, source_version) * 2,
+            ).fetchone()
+        return [] if row is None else unpack_spans(row[0])
 
     def embedded(self, generation: int, digests: Sequence[bytes]) -> dict[bytes, str]:
         """The published chunk that has each digest's embedded text, for those that have one."""
@@ -128,6 +178,19 @@ class SnapshotReader:
                 "SELECT 1 FROM versions WHERE source_id=? AND source_version=?", (source_id, source_version)
             ).fetchone()
         return row is not None
+
+    def indexed_source(self, generation: int, source_id: str) -> IndexedSource | None:
+        """The source as that generation has it, or None when it is not in it."""
+        with translated(self._path, WHAT):
+            row = self._connection.execute(
+                "SELECT source_id, source_version, source_uri, parser, skipped, spans FROM sources"
+                " WHERE generation=? AND source_id=?",
+                (generation, source_id),
+            ).fetchone()
+        if row is None:
+            return None
+        found_id, version, uri, parser, skipped, spans = row
+        return IndexedSource(found_id, version, uri, parser, skipped, tuple(unpack_spans(spans)))
 
     def source_path(self, source_id: str) -> Path | None:
         """Where the source is read from, or None when it is not in the active generation."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ class FileStat:
 class SourceRow:
     """The published version of one source.
 
-    ``skipped`` says why the source has no chunks (``binary``, ``empty``, …), or is empty.
+    ``skipped`` says why the source has no chunks (``binary``, ``empty``, …), or is empty. ``language`` is the ISO 639-1
+    code of what it is written in, or empty when that could not be told.
     """
 
     source_id: str
@@ -48,6 +49,7 @@ class SourceRow:
     media_type: str
     parser: str
     skipped: str
+    language: str
     spans: tuple[StoredSpan, ...]
 
 
@@ -61,6 +63,15 @@ class PublishedSource:
     stat: FileStat
     checked_at_ns: int
     skipped: str
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageTally:
+    """How many sources with chunks are in one language (empty: unknown), and how large their files are together."""
+
+    language: str
+    sources: int
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ class CommitGroup:
 
 _SOURCE_COLUMNS = (
     "source_id, source_version, source_uri, label, relative, size_bytes, mtime_ns, ctime_ns, inode, checked_at_ns,"
-    " media_type, parser, skipped, spans"
+    " media_type, parser, skipped, language, spans"
 )
 
 
@@ -210,6 +221,25 @@ class Ledger:
             for source_id, version, label, relative, size, mtime, ctime, inode, checked, skipped in rows
         }
 
+    def languages(self, generation: int) -> list[LanguageTally]:
+        """The languages of the sources that have chunks."""
+        rows = self._query(
+            "SELECT language, count(*), sum(size_bytes) FROM sources WHERE generation=? AND skipped=''"
+            " GROUP BY language ORDER BY language",
+            generation,
+        )
+        return [LanguageTally(language, sources, size) for language, sources, size in rows]
+
+    def sources_in(self, generation: int, language: str, limit: int) -> list[str]:
+        """Ids of up to ``limit`` sources in a language, in their order."""
+        rows = self._query(
+            "SELECT source_id FROM sources WHERE generation=? AND skipped='' AND language=? ORDER BY source_id LIMIT ?",
+            generation,
+            language,
+            limit,
+        )
+        return [row[0] for row in rows]
+
     def touch(self, generation: int, touched: Iterable[tuple[str, FileStat, int, str]]) -> None:
         """Record files that have new times or a new place but the published bytes.
 
@@ -270,11 +300,11 @@ class Ledger:
     def _insert_source(self, generation: int, row: SourceRow, seq: int) -> None:
         stat = row.stat
         self._db.execute(
-            "INSERT INTO sources VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            "INSERT INTO sources VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 generation, row.source_id, row.source_version, row.source_uri, row.label, row.relative,
                 stat.size_bytes, stat.mtime_ns, stat.ctime_ns, stat.inode, row.checked_at_ns,
-                row.media_type, row.parser, row.skipped, seq, pack_spans(row.spans),
+                row.media_type, row.parser, row.skipped, row.language, seq, pack_spans(row.spans),
             ),
         )  # fmt: skip
         self._db.execute("INSERT OR IGNORE INTO versions VALUES (?,?)", (row.source_id, row.source_version))
@@ -310,17 +340,21 @@ class Ledger:
         with translated(self._path, WHAT), transaction(self._db):
             self._db.execute("DELETE FROM superseded WHERE generation=?", (generation,))
 
-    def live_documents(self) -> set[DocumentKey]:
-        """The archive records that chunks of some generation point into; retired generations do not count."""
-        keys: set[DocumentKey] = set()
+    def live_documents(self, source_versions: Iterable[str] | None = None) -> Iterator[DocumentKey]:
+        """The archive records that chunks of some generation point into; retired generations do not count.
+
+        With ``source_versions``, only those of these versions. A record may be named more than once. Nothing must
+        be written before the last was taken.
+        """
+        asked = None if source_versions is None else frozenset(source_versions)
         kept = "WHERE generation NOT IN (SELECT generation FROM generations WHERE state='retired')"
-        for version, parser, spans in self._query(
-            f"SELECT source_version, parser, spans FROM sources {kept} UNION ALL"  # noqa: S608
-            f" SELECT source_version, parser, spans FROM superseded {kept}"
-        ):
-            records = {span.record for span in unpack_spans(spans)} or {""}
-            keys |= {DocumentKey(version, parser, record) for record in records}
-        return keys
+        with translated(self._path, WHAT):
+            for version, parser, spans in self._db.execute(
+                f"SELECT source_version, parser, spans FROM sources {kept} UNION ALL"  # noqa: S608
+                f" SELECT source_version, parser, spans FROM superseded {kept}"
+            ):
+                if asked is None or version in asked:
+                    yield from document_keys(version, parser, unpack_spans(spans))
 
     # -- runs ------------------------------------------------------------------------------------
 
@@ -354,11 +388,17 @@ class Ledger:
             return self._db.execute(sql, parameters).fetchall()
 
 
+def document_keys(source_version: str, parser: str, spans: Sequence[StoredSpan]) -> list[DocumentKey]:
+    """The archive records of a source version: those its chunks point into, or its only one where it has none."""
+    return [DocumentKey(source_version, parser, record) for record in {span.record for span in spans} or {""}]
+
+
 def _source_row(row: Sequence[Any]) -> SourceRow:
-    source_id, version, uri, label, relative, size, mtime, ctime, inode, checked, media_type, parser, skipped, spans = (
-        row
-    )
+    (
+        source_id, version, uri, label, relative, size, mtime, ctime, inode, checked, media_type, parser, skipped,
+        language, spans,
+    ) = row  # fmt: skip
     return SourceRow(
         source_id, version, uri, label, relative, FileStat(size, mtime, ctime, inode), checked, media_type, parser,
-        skipped, tuple(unpack_spans(spans)),
+        skipped, language, tuple(unpack_spans(spans)),
     )  # fmt: skip

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from ragstack.cancellation import Cancellation
+from ragstack.reranking.relevance import RelevanceScale
 from ragstack.types import Chunk, Float32Array, TokenVectors
 
 
@@ -17,13 +19,16 @@ class RerankQuery:
 
     ``dense`` ``(dim,) float32`` of length 1. ``tokens`` are its token vectors, in the space of the
     candidates' (:meth:`TokenVectorStore.prepare`); ``token_idf`` ``(t,) float32`` is how telling each of
-    them is in this corpus (inverse document frequency, ≥ 0).
+    them is in this corpus (inverse document frequency, ≥ 0). ``scale`` is what relevance is measured against.
+    A reranker that takes long gives up, with InterruptedRunError, once ``cancellation`` was asked.
     """
 
     text: str
     dense: Float32Array
     tokens: TokenVectors
     token_idf: Float32Array
+    scale: RelevanceScale = field(default_factory=RelevanceScale)
+    cancellation: Cancellation = field(default_factory=Cancellation)
 
 
 @dataclass(frozen=True)
@@ -36,18 +41,34 @@ class RerankCandidate:
 
 
 @dataclass(frozen=True, slots=True)
+class StageScore:
+    """What one stage of a cascade said of a candidate.
+
+    ``rank`` (from 1, among those it read) and ``score`` are None where the stage failed and the order before it was
+    kept, as its config allows; ``error`` says why then.
+    """
+
+    reranker: str
+    rank: int | None
+    score: float | None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RerankScore:
     """The score of one candidate.
 
-    ``score`` orders the candidates of one query. ``relevance`` (about 0 to 1) can be compared between
+    ``score`` orders the candidates of one query. ``relevance`` (0 to 1) can be compared between
     queries: when no candidate reaches the reranker's ``min_relevance``, the corpus does not answer. ``parts`` are the
-    summands of the score, by name, so that a ranking can be explained.
+    summands of the score, by name, so that a ranking can be explained. ``stages`` are those of a cascade that read
+    the candidate, first to last; empty for other rerankers.
     """
 
     chunk_id: str
     score: float
     relevance: float
     parts: Mapping[str, float] = field(default_factory=dict)
+    stages: tuple[StageScore, ...] = ()
 
 
 class Reranker(Protocol):
@@ -55,13 +76,28 @@ class Reranker(Protocol):
 
     Returns one score per candidate, best first; larger is better; ties by chunk id, ascending. The
     result does not depend on the order of the candidates. ``name`` goes into the citation chain;
-    ``min_relevance`` is the measured default of ``retrieval.min_relevance``.
+    ``min_relevance`` is the default of ``retrieval.min_relevance``. Called from several threads at once. Raises
+    RerankingError for faults of its model or server. One that holds something is a :class:`ClosableReranker`, too.
     """
 
     name: str
     min_relevance: float
 
     def rerank(self, query: RerankQuery, candidates: Sequence[RerankCandidate]) -> list[RerankScore]: ...
+
+
+@runtime_checkable
+class ClosableReranker(Protocol):
+    """A reranker that holds something: threads, weights, connections."""
+
+    def close(self) -> None:
+        """Release it. Idempotent; reranking afterwards raises RerankingError."""
+
+
+def close_reranker(reranker: Reranker) -> None:
+    """Close a reranker that holds something; others need it not."""
+    if isinstance(reranker, ClosableReranker):
+        reranker.close()
 
 
 class PackedTokens(NamedTuple):

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from ragstack.errors import InputError, StoreError
 from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore, TokenVectorStore
+from ragstack.reranking.relevance import MIN_RELEVANCE
+from ragstack.reranking.relevance import relevance as relevance_of
 from ragstack.types import Float32Array, TokenVectors
 
 
@@ -23,8 +25,8 @@ class LateInteractionReranker:
       idf as weights, in [-1, 1];
     * ``sparse``: the BM25 score, divided by the largest among the candidates, in [0, 1].
 
-    ``relevance`` is the mean of cosine and MaxSim, whatever the weights, cut to [0, 1]: unlike the
-    share of BM25, the two mean the same for every query.
+    ``relevance`` is made of the same three, whatever the weights, see :mod:`ragstack.reranking.relevance`: unlike the
+    score, it means the same for every query.
 
     A candidate without a ``dense_score`` is given the lowest one among the candidates, for the dense leg
     did not find it; the query path computes the true one from the stored vector. One without a
@@ -37,7 +39,7 @@ class LateInteractionReranker:
     """
 
     name = "late_interaction"
-    min_relevance = 0.44
+    min_relevance = MIN_RELEVANCE
 
     def __init__(
         self,
@@ -66,7 +68,9 @@ class LateInteractionReranker:
         ordered = sorted(candidates, key=lambda candidate: candidate.chunk.chunk_id)
         cosine = _dense_scores(ordered)
         maxsim = max_sim(query, self._tokens_of(ordered, query))
-        relevance = np.clip((cosine + maxsim) / 2, 0, 1)
+        # A question of stop words has no tokens to be matched.
+        compared = maxsim if len(query.tokens) else None
+        relevance = relevance_of(query.scale, cosine, _sparse_scores(ordered), compared)
         parts = {
             "dense": self._dense_weight * cosine,
             "maxsim": self._maxsim_weight * maxsim,
@@ -137,7 +141,11 @@ def _dense_scores(candidates: Sequence[RerankCandidate]) -> NDArray[np.float64]:
     return np.array([lowest if c.dense_score is None else c.dense_score for c in candidates], dtype=np.float64)
 
 
+def _sparse_scores(candidates: Sequence[RerankCandidate]) -> NDArray[np.float64]:
+    return np.array([candidate.sparse_score or 0.0 for candidate in candidates], dtype=np.float64)
+
+
 def _sparse_shares(candidates: Sequence[RerankCandidate]) -> NDArray[np.float64]:
-    scores = np.array([candidate.sparse_score or 0.0 for candidate in candidates], dtype=np.float64)
+    scores = _sparse_scores(candidates)
     largest = scores.max()
     return scores / largest if largest > 0 else np.zeros(len(scores))

@@ -8,6 +8,9 @@ RERANKERS = Registry(
     "rerankers",
     {
         "late_interaction": Entry("ragstack.reranking.late_interaction:LateInteractionReranker"),
+        "cross_encoder": Entry("ragstack.reranking.cross_encoder:CrossEncoderReranker"),
+        "remote": Entry("ragstack.reranking.remote:RemoteReranker", extra="client"),
+        "cascade": Entry("ragstack.reranking.cascade:CascadeReranker"),
         "none": Entry("ragstack.reranking.none:NoReranker"),
     },
 )

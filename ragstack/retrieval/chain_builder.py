@@ -9,20 +9,24 @@ from datetime import datetime, timezone
 from ragstack.archive.base import DocumentKey
 from ragstack.citations.chain import (
     CHAIN_FORMAT,
+    AddedChunk,
     CandidateLink,
     Chain,
+    DuplicateLink,
     IndexLink,
     LegScore,
     PassageLink,
     Place,
     QueryLink,
+    StageLink,
 )
 from ragstack.citations.places import DocumentReader, OpenDocument
 from ragstack.config.models import PipelineConfig
 from ragstack.filters import Filter, filter_to_json
 from ragstack.ledger.snapshot import Snapshot
 from ragstack.retrieval.fusion import FusedHit
-from ragstack.retrieval.passages import Passage
+from ragstack.retrieval.passages import DocumentChunk, Passage
+from ragstack.types import Chunk
 
 
 @dataclass(frozen=True)
@@ -47,33 +51,72 @@ class OpenPassage:
     passage: Passage
     document: OpenDocument
     source_uri: str
+    duplicates: tuple[Place, ...] = ()
 
     @classmethod
     def open(cls, passage: Passage, documents: DocumentReader, source_uri: Callable[[str], str]) -> OpenPassage:
-        """Read the passage's document. Raises IndexFormatError where the archive does not hold it."""
-        key = DocumentKey(passage.best.source_version, passage.parser, passage.record)
-        return cls(passage, documents.open(key), source_uri(passage.container))
+        """Read the documents of a passage and its duplicates.
+
+        Raises IndexFormatError where the archive does not hold one.
+        """
+        duplicates = []
+        for each in passage.duplicates:
+            chunk = each.chunk
+            document, uri = _document(each, documents), source_uri(each.container)
+            duplicates.append(
+                document.place(chunk.source_id, uri, chunk.byte_start, chunk.byte_end, chunk.heading_path)
+            )
+        hit = passage.hits[0]
+        return cls(passage, _document(hit, documents), source_uri(hit.container), tuple(duplicates))
 
     def place(self, byte_start: int, byte_end: int) -> Place:
-        """The place of a canonical byte range."""
-        chunk = self.passage.best
-        return self.document.place(chunk.source_id, self.source_uri, byte_start, byte_end, chunk.heading_path)
+        """The place of a canonical byte range; its headings are those of the chunk that it begins in."""
+        best = self.passage.best
+        members = (best, *self.passage.members)
+        chunk = next((each for each in members if each.byte_start <= byte_start < each.byte_end), best)
+        return self.document.place(best.source_id, self.source_uri, byte_start, byte_end, chunk.heading_path)
 
     def link(self, rank: int) -> PassageLink:
         """The passage as the chain tells of it."""
         score = self.passage.score
         return PassageLink(
             rank=rank,
-            chunk_ids=self.passage.chunk_ids,
+            chunk_ids=tuple(hit.chunk.chunk_id for hit in self.passage.hits),
+            added=tuple(_added(each.chunk) for each in self.passage.added),
+            duplicates=tuple(
+                DuplicateLink(chunk_id=each.chunk.chunk_id, place=place)
+                for each, place in zip(self.passage.duplicates, self.duplicates, strict=True)
+            ),
             score=float(score.score),
             relevance=float(score.relevance),
             score_parts={name: float(part) for name, part in score.parts.items()},
-            place=self.place(self.passage.byte_start, self.passage.byte_end),
+            stages=tuple(
+                StageLink(reranker=stage.reranker, rank=stage.rank, score=stage.score, error=stage.error or None)
+                for stage in score.stages
+            ),
+            place=self.document.place(
+                self.passage.best.source_id,
+                self.source_uri,
+                self.passage.byte_start,
+                self.passage.byte_end,
+                self.passage.best.heading_path,
+            ),
         )
 
 
-def build_chain(found: Found, config: PipelineConfig) -> Chain:
-    """The chain without an answer, its digest still empty (:meth:`Chain.with_timings` seals it)."""
+def _document(member: DocumentChunk, documents: DocumentReader) -> OpenDocument:
+    return documents.open(DocumentKey(member.chunk.source_version, member.parser, member.record))
+
+
+def _added(chunk: Chunk) -> AddedChunk:
+    return AddedChunk(chunk_id=chunk.chunk_id, byte_start=chunk.byte_start, byte_end=chunk.byte_end)
+
+
+def build_chain(found: Found, config: PipelineConfig, reranker_errors: tuple[str, ...] = ()) -> Chain:
+    """The chain without an answer, its digest still empty (:meth:`Chain.with_timings` seals it).
+
+    ``reranker_errors``: why stages of the reranker did not order what they read.
+    """
     retrieval = config.retrieval
     return Chain(
         format=CHAIN_FORMAT,
@@ -87,7 +130,11 @@ def build_chain(found: Found, config: PipelineConfig) -> Chain:
             rerank_k=retrieval.rerank_k,
             top_n=found.top_n,
             reranker=found.reranker,
+            reranker_errors=reranker_errors,
             min_relevance=found.min_relevance,
+            mmr_lambda=retrieval.mmr_lambda,
+            expand=retrieval.expand,
+            expand_tokens=retrieval.expand_tokens,
         ),
         index=IndexLink(
             generation=found.snapshot.generation,

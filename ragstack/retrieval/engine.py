@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,12 +22,16 @@ from ragstack.filters import Filter, all_of
 from ragstack.generation.base import AnswerEnd, AnswerSentence, ContextPassage, Question, Turn, WeightedTokens
 from ragstack.ledger.schema import ARCHIVE_FILE, collection_name
 from ragstack.ledger.snapshot import Snapshot, SnapshotReader
+from ragstack.reranking.base import RerankScore
+from ragstack.reranking.cascade import stage_errors
 from ragstack.retrieval.answering import AnswerWriter
 from ragstack.retrieval.candidates import Retriever
 from ragstack.retrieval.chain_builder import Found, OpenPassage, build_chain
+from ragstack.retrieval.context import ContextBuilder, context_passage
 from ragstack.retrieval.events import Answered, PassagesFound, QueryEvent, SentenceWritten
 from ragstack.retrieval.generation_parts import GenerationParts
-from ragstack.retrieval.passages import build_passages
+from ragstack.retrieval.stage_clock import StageClock
+from ragstack.retrieval.turns import Turns
 from ragstack.types import Float32Array
 
 
@@ -38,7 +40,8 @@ class QueryRequest:
     """One query. ``filter`` is put beside the config's own; None for the others means the config's value.
 
     ``history`` are the turns before it, oldest first; the generator words the question so that it stands alone.
-    ``cancellation`` ends the query early with InterruptedRunError.
+    ``cancellation`` ends the query early with InterruptedRunError. ``on_ranked`` is given every reranked candidate,
+    best first, also those that no passage is made of.
     """
 
     text: str
@@ -47,6 +50,7 @@ class QueryRequest:
     with_answer: bool = True
     history: Sequence[Turn] = ()
     cancellation: Cancellation = field(default_factory=Cancellation)
+    on_ranked: Callable[[Sequence[RerankScore]], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class QueryEngine:
 
     The model and the fields are those the active generation was built with, whatever the config says
     now (``config_differs`` tells); when another generation becomes the active one, the engine moves on
-    to it. Safe to share between threads: retrieval is done for one query at a time, answers are made side by side.
+    to it. Safe to share between threads: retrieval is done for one query at a time, reranking and answering side by
+    side.
     """
 
     def __init__(
@@ -83,7 +88,8 @@ class QueryEngine:
         self._given = config
         self._lent_embedder = embedder
         self._state_dir = state_dir
-        self._lock = threading.RLock()
+        self._turns = Turns()
+        self._lock = self._turns.lock
         self._closed = False
         with ExitStack() as stack:
             self._ledger = SnapshotReader(state_dir)
@@ -123,7 +129,7 @@ class QueryEngine:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """A block in which no query reads the index; afterwards nothing of what was erased meanwhile is held."""
-        with self._lock:
+        with self._turns.alone():
             try:
                 yield
             finally:
@@ -169,7 +175,7 @@ class QueryEngine:
             raise InputError(f"top_n must be between 1 and rerank_k ({retrieval.rerank_k}); got {top_n}.")
         if not isinstance(request.text, str) or not request.text.strip():
             raise InputError("the query is empty.", hint="Ask a question: ragstack query 'How do I ...?'")
-        clock = _Clock()
+        clock = StageClock()
         search_text = request.text
         if request.history:
             with clock.stage("condense"):
@@ -179,9 +185,10 @@ class QueryEngine:
                 self._require_open()
                 request.cancellation.check()  # it may have waited long for its turn
                 chain, context = self._retrieve(request, search_text, top_n, hold, current, clock)
-            yield PassagesFound(chain.with_timings(clock.seconds))
+            sealed = chain.with_timings(clock.seconds)  # hashing hundreds of candidates takes milliseconds: once
+            yield PassagesFound(sealed)
             if not request.with_answer:
-                yield Answered(chain.with_timings(clock.seconds))
+                yield Answered(sealed)
                 return
             with clock.stage("answer"):
                 answer = yield from self._answer(context)
@@ -196,6 +203,12 @@ class QueryEngine:
             hold(snapshot)
             yield self._store, collection_name(snapshot.generation)
 
+    @contextmanager
+    def parts_of(self, snapshot: Snapshot) -> Iterator[GenerationParts]:
+        """A block with the model and reranker of the snapshot's generation; to be entered inside :meth:`reading`."""
+        with self._parts_in_use() as use:
+            yield use(self._parts_of(snapshot))
+
     def _retrieve(
         self,
         request: QueryRequest,
@@ -203,7 +216,7 @@ class QueryEngine:
         top_n: int,
         hold: Callable[[Snapshot], None],
         in_use: _InUse,
-        clock: _Clock,
+        clock: StageClock,
     ) -> tuple[Chain, _Context]:
         """The chain without an answer, and what an answer is to be made of."""
         retrieval = self._given.retrieval
@@ -212,40 +225,41 @@ class QueryEngine:
             hold(snapshot)
             parts = in_use(self._parts_of(snapshot))
             frequencies = partial(self._frequencies, snapshot.generation)
-            query, legs = parts.encode_query(search_text, snapshot.chunk_count, frequencies)
+            query, legs = parts.encode_query(search_text, snapshot, frequencies)
         retriever = Retriever(self._store, retrieval, parts.search_params)
         pinned = all_of(retrieval.parsed_filter(), request.filter)
         with clock.stage("retrieve"):
             hits = retriever.candidates(legs, snapshot, pinned, retrieval.top_k)
         with clock.stage("rerank"):
             considered = hits[: retrieval.rerank_k]
-            ranked = parts.reranker.rerank(query, retriever.with_scores(legs, considered, snapshot))
+            candidates = retriever.with_scores(legs, considered, snapshot)
+            with self._turns.waiting():
+                ranked = parts.reranker.rerank(replace(query, cancellation=request.cancellation), candidates)
+        if request.on_ranked is not None:
+            request.on_ranked(ranked)
         min_relevance = retrieval.min_relevance
         if min_relevance is None:
             min_relevance = parts.reranker.min_relevance
         # One passage that answers makes its weaker neighbours worth showing; the answer rests on relevant ones alone.
         is_answered = any(score.relevance >= min_relevance for score in ranked)
         payloads = {hit.id: hit.payload for hit in considered}
-        passages = build_passages(ranked, payloads, top_n) if is_answered else []
         with clock.stage("cite"):
+            builder = ContextBuilder(retrieval, self._store, self._ledger, snapshot)
+            passages = builder.passages(ranked, payloads, top_n) if is_answered else []
             opened = [OpenPassage.open(passage, self._documents, self._ledger.source_uri) for passage in passages]
             found = Found(
                 request.text, search_text, pinned, snapshot, hits, opened, top_n, min_relevance, parts.reranker.name
             )
-            chain = build_chain(found, parts.config)
-        relevant = [(rank, p) for rank, p in enumerate(passages, 1) if p.score.relevance >= min_relevance]
-        tokens = parts.passage_tokens([passage for _, passage in relevant]) if request.with_answer else {}
+            chain = build_chain(found, parts.config, stage_errors(ranked))
+        relevant = [(rank, p) for rank, p in enumerate(opened, 1) if p.passage.score.relevance >= min_relevance]
+        tokens = parts.passage_tokens([each.passage for _, each in relevant]) if request.with_answer else {}
         question = Question(
             search_text,
             WeightedTokens(query.tokens, query.token_idf),
             lambda text: parts.tokens_of(text, snapshot.chunk_count, frequencies),
             request.cancellation,
         )
-        context = [
-            ContextPassage(rank, passage.best, passage.score.relevance, tokens[passage.best.chunk_id])
-            for rank, passage in relevant
-            if request.with_answer
-        ]
+        context = [context_passage(rank, each, tokens) for rank, each in relevant if request.with_answer]
         return chain, _Context(question, context, opened)
 
     def _answer(self, context: _Context) -> Generator[SentenceWritten, None, AnswerLink]:
@@ -305,22 +319,3 @@ class QueryEngine:
 
 
 _InUse = Callable[[GenerationParts], GenerationParts]
-
-
-class _Clock:
-    """Seconds spent in each stage of one query."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._stages: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self._stages[name] = time.perf_counter() - started
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Each stage, and ``total``."""
-        return {**self._stages, "total": time.perf_counter() - self._started}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,23 @@ from ragstack.assembly import (
     passage_embedder,
     recomputes_token_vectors,
     token_vector_store,
-    token_vectors_kept,
 )
 from ragstack.config.models import PipelineConfig
+from ragstack.config.rerankers import CascadeConfig, LateInteractionConfig, NoRerankerConfig
 from ragstack.embedding.base import Embedder
 from ragstack.embedding.bm25 import Bm25Encoder
+from ragstack.embedding.bm25_scores import Bm25Query
 from ragstack.errors import InputError
 from ragstack.generation.base import WeightedTokens
 from ragstack.ledger.schema import TERMS, TOKENS, token_vectors_file
 from ragstack.ledger.snapshot import Snapshot
-from ragstack.reranking.base import Reranker, RerankQuery, TokenVectorStore
+from ragstack.reranking.base import Reranker, RerankQuery, TokenVectorStore, close_reranker
+from ragstack.reranking.relevance import REFERENCE, REFERENCE_MODEL, Background, RelevanceScale
+from ragstack.retrieval.background import measure_background
 from ragstack.retrieval.candidates import LegQuery
 from ragstack.retrieval.passages import Passage
+from ragstack.retrieval.phrase_search import PhraseQuery
+from ragstack.retrieval.phrases import quoted_phrases
 from ragstack.types import Float32Array, TokenVectors
 
 _BLOCKS_OF_THE_INDEX = ("fields", "chunker", "embedder")
@@ -50,6 +56,7 @@ class GenerationParts:
     embedder: Embedder
     bm25: Bm25Encoder
     token_vectors: TokenVectorStore | None
+    token_vectors_are_stored: bool
     reranker: Reranker
     owns_embedder: bool = True
     users: int = 0
@@ -66,14 +73,18 @@ class GenerationParts:
         indexed = as_indexed(config, snapshot)
         is_lent = lent is not None and indexed.embedder == config.embedder
         embedder = lent if lent is not None and is_lent else build_embedder(indexed.embedder)
-        tokens = None
-        if keeps_token_vectors(indexed):
-            tokens = token_vector_store(state_dir / token_vectors_file(snapshot.generation), indexed)
+        tokens, are_stored = None, False
+        built = as_built(snapshot)
+        if keeps_token_vectors(built):
+            tokens = token_vector_store(state_dir / token_vectors_file(snapshot.generation), built)
+            are_stored = not recomputes_token_vectors(built)
         reranker = build_reranker(indexed, tokens, embedder)
-        return cls(snapshot.generation, indexed, embedder, build_bm25(indexed), tokens, reranker, not is_lent)
+        bm25 = build_bm25(indexed)
+        return cls(snapshot.generation, indexed, embedder, bm25, tokens, are_stored, reranker, not is_lent)
 
     def close(self) -> None:
         """Release files, and the model unless it was lent."""
+        close_reranker(self.reranker)
         if self.owns_embedder:
             self.embedder.close()
         if self.token_vectors is not None:
@@ -85,36 +96,62 @@ class GenerationParts:
         store = self.config.store
         return SearchParams(exact=getattr(store, "exact", False), ef_search=getattr(store, "ef_search", None))
 
-    def encode_query(self, text: str, chunk_count: int, frequencies: Frequencies) -> tuple[RerankQuery, LegQuery]:
+    def encode_query(self, text: str, snapshot: Snapshot, frequencies: Frequencies) -> tuple[RerankQuery, LegQuery]:
         """The query as legs and reranker see it. Raises InputError for a text longer than the model reads."""
         info = self.embedder.info
         count = self.embedder.tokenizer.count([text])[0]
-        if count > info.max_tokens:
+        if count > info.text_tokens("query"):
             raise InputError(
-                f"the query has {count} tokens; {info.name} reads {info.max_tokens}.", hint="Ask a shorter question."
+                f"the query has {count} tokens; {info.name} reads {info.text_tokens('query')}.",
+                hint="Ask a shorter question.",
             )
         vectors = self.embedder.embed([text], "query", ("dense", "tokens"))
         if vectors.dense is None or vectors.tokens is None:
             raise ValueError("the embedder did not return what it was asked for")
-        weighted = self._weighted(vectors.tokens[0], chunk_count, frequencies)
-        sparse = self.bm25.encode_query(text, lambda ids: [int(n) for n in frequencies(TERMS, ids)], chunk_count)
-        query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf)
-        return query, LegQuery(vectors.dense[0], sparse)
+        weighted = self._weighted(vectors.tokens[0], snapshot.chunk_count, frequencies)
+        asked = partial(self._bm25_query, snapshot, frequencies)
+        phrases = quoted_phrases(text) if self.config.retrieval.phrases == "require" else ()
+        words = "\n".join(phrase.text for phrase in phrases)
+        quoted = PhraseQuery(phrases, [asked(words, {code}) for code in sorted(snapshot.text_languages)])
+        sparse = asked(text, snapshot.text_languages)
+        ceiling = float(sparse.vector.values.sum()) * (self.bm25.k1 + 1)
+        scale = RelevanceScale(snapshot.chunk_count, ceiling, self.background)
+        query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf, scale=scale)
+        return query, LegQuery(vectors.dense[0], sparse, quoted if phrases else None)
+
+    def _bm25_query(
+        self, snapshot: Snapshot, frequencies: Frequencies, text: str, text_languages: Collection[str]
+    ) -> Bm25Query:
+        def document_frequency(ids: Sequence[int]) -> list[int]:
+            return [int(n) for n in frequencies(TERMS, ids)]
+
+        vector = self.bm25.encode_query(text, document_frequency, snapshot.chunk_count, text_languages)
+        # Where no chunk has a term there is no average, and nothing to be found either.
+        average = snapshot.term_lengths.average or self.bm25.nominal_length
+        return Bm25Query(self.bm25, vector, average, snapshot.term_lengths.longest)
+
+    @cached_property
+    def background(self) -> Background:
+        """What unrelated texts have in common with this model: known of the default one, measured of any other."""
+        if self.embedder.info.name == REFERENCE_MODEL:
+            return REFERENCE
+        return measure_background(self.embedder, self._prepared)
 
     def tokens_of(self, text: str, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
         """The token vectors of any text, in the space of the passages'; of a long one, those of its beginning."""
         spans = self.embedder.tokenizer.token_byte_spans(text)
-        if len(spans) > self.embedder.info.max_tokens:
-            text = text.encode("utf-8")[: spans[self.embedder.info.max_tokens // 2][0]].decode("utf-8", "ignore")
+        limit = self.embedder.info.text_tokens("passage")
+        if len(spans) > limit:
+            text = text.encode("utf-8")[: spans[limit // 2][0]].decode("utf-8", "ignore")
         vectors = self.embedder.embed([text], "passage", ("tokens",))
         if vectors.tokens is None:
             raise ValueError("the embedder did not return what it was asked for")
         return self._weighted(vectors.tokens[0], chunk_count, frequencies)
 
     def passage_tokens(self, passages: Sequence[Passage]) -> dict[str, TokenVectors]:
-        """Token vectors by chunk id of the passages' best chunks: the stored ones, or made where none are kept."""
-        chunks = [passage.best for passage in passages]
-        if self.token_vectors is not None and not recomputes_token_vectors(self.config):
+        """Token vectors by chunk id of the passages' chunks: the stored ones, or made where none are kept."""
+        chunks = [chunk for passage in passages for chunk in passage.members]
+        if self.token_vectors is not None and self.token_vectors_are_stored:
             return self.token_vectors.get([chunk.chunk_id for chunk in chunks])
         made = passage_embedder(self.embedder)([chunk.embedded_text for chunk in chunks]) if chunks else ()
         return {chunk.chunk_id: self._prepared(tokens) for chunk, tokens in zip(chunks, made, strict=True)}
@@ -134,10 +171,23 @@ def token_idf(counts: Float32Array, chunk_count: int) -> Float32Array:
     return idf
 
 
+def as_built(snapshot: Snapshot) -> PipelineConfig:
+    """What the ledger knows of the config that the index was built with; secrets are masked in it."""
+    return PipelineConfig.model_validate({"version": 1, **snapshot.config["config"]})
+
+
 def as_indexed(config: PipelineConfig, snapshot: Snapshot) -> PipelineConfig:
-    """The config with the blocks that the index was built with; the reranker's too where its kind differs."""
-    indexed = PipelineConfig.model_validate({"version": 1, **snapshot.config["config"]})
+    """The config with the blocks that the index was built with.
+
+    A reranker that compares token vectors needs an index that keeps them: without, it is left out until the next run.
+    One that takes them from elsewhere than the index was built for takes them from there until then.
+    """
+    indexed = as_built(snapshot)
     update: dict[str, Any] = {name: getattr(indexed, name) for name in _BLOCKS_OF_THE_INDEX}
-    if token_vectors_kept(indexed) != token_vectors_kept(config.model_copy(update=update)):
-        update["reranker"] = indexed.reranker
+    if keeps_token_vectors(config) and not keeps_token_vectors(indexed):
+        update["reranker"] = NoRerankerConfig()
+    elif isinstance(config.reranker, (LateInteractionConfig, CascadeConfig)):
+        update["reranker"] = config.reranker.with_token_vectors(
+            "recomputed" if recomputes_token_vectors(indexed) else "stored"
+        )
     return config.model_copy(update=update)

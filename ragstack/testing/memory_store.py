@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, HybridHits, Record, SearchParams, StoreHealth
+from ragstack.adapters.base import Capabilities, CollectionSpec, Hit, Record, SearchParams, StoreHealth
 from ragstack.adapters.checks import (
     check_batch_size,
     check_growth,
@@ -28,6 +28,7 @@ from ragstack.adapters.checks import (
     check_top_k,
     payload_text,
 )
+from ragstack.adapters.legs import LegsInTurn
 from ragstack.errors import CollectionError, InputError, StoreUnavailableError
 from ragstack.filters import Filter, bind_filter, typed_values
 from ragstack.testing.filter_oracle import matches
@@ -42,7 +43,7 @@ class _Collection:
     records: dict[str, Record] = field(default_factory=dict)
 
 
-class MemoryStore:
+class MemoryStore(LegsInTurn):
     """A :class:`ragstack.adapters.base.VectorStore` that lives as long as the object."""
 
     def __init__(self) -> None:
@@ -143,23 +144,7 @@ class MemoryStore:
                 score = float(np.float32(sum(value * weights.get(index, 0.0) for index, value in terms)))
                 if score > 0:
                     scored.append((score, record))
-            return _best(scored, top_k)
-
-    def search_hybrid(
-        self,
-        collection: str,
-        dense: Float32Array,
-        sparse: SparseVector,
-        top_k: int,
-        *,
-        filter: Filter | None = None,
-        params: SearchParams = SearchParams(),
-    ) -> HybridHits:
-        """See :class:`ragstack.adapters.base.VectorStore`."""
-        return HybridHits(
-            self.search_dense(collection, dense, top_k, filter=filter, params=params),
-            self.search_sparse(collection, sparse, top_k, filter=filter),
-        )
+            return [replace(hit, sparse=kept.records[hit.id].sparse) for hit in _best(scored, top_k)]
 
     def fetch(self, collection: str, ids: Sequence[str]) -> dict[str, Record]:
         """See :class:`ragstack.adapters.base.VectorStore`."""

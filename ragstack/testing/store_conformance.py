@@ -18,6 +18,7 @@ from ragstack.adapters.base import CollectionSpec, Record, VectorStore
 from ragstack.errors import CollectionError, FilterError, InputError, StoreUnavailableError
 from ragstack.filters import Condition, parse_filter
 from ragstack.testing.store_cases import DIM, FIELDS, SPEC, make_record, make_sparse, numbered, record_id
+from ragstack.testing.store_conformance_iteration import IterationConformance
 from ragstack.testing.store_conformance_search import EXACT, SearchConformance
 
 CALLS: dict[str, Callable[[VectorStore, str], Any]] = {
@@ -51,7 +52,7 @@ INVALID: list[tuple[Record, type[Exception]]] = [
 """Records for ``SPEC`` that every store refuses, with the error."""
 
 
-class VectorStoreConformance(SearchConformance):
+class VectorStoreConformance(SearchConformance, IterationConformance):
     """Tests of the contract; see the module."""
 
     @pytest.fixture

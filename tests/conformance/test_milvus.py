@@ -43,6 +43,7 @@ from tests.servers.milvus import TOKEN, MilvusServer, running_server
 class TestMilvusLite(VectorStoreConformance):
     filter_examples = 40
     payload_examples = 8
+    iterated_records = 5_000  # of 50,000, which pass too, it takes minutes to write
 
     @pytest.fixture
     def block(self, tmp_path: Path) -> MilvusStoreConfig:
@@ -209,35 +210,6 @@ def test_recall_and_scores_of_each_index(block: MilvusStoreConfig, index: dict[s
                 assert {hit.id for hit in exact} == expected
             found.append(len(expected & {hit.id for hit in hits}) / 10)
         assert np.mean(found) >= 0.95
-
-
-def test_iterating_5000_records_while_another_thread_writes(block: MilvusStoreConfig) -> None:
-    with emptied(block) as store:
-        store.ensure_collection(SPEC)
-        store.upsert("main", [make_record(i, {"integer": i}) for i in range(5000)])
-        stop = threading.Event()
-        failures: list[BaseException] = []
-
-        def write() -> None:
-            number = 0
-            try:
-                while not stop.is_set():
-                    store.upsert("main", [make_record(10_000 + number), make_record(number % 5000, {"integer": -1})])
-                    store.delete("main", ids=[record_id(10_000 + number - 2)])
-                    number += 1
-            except BaseException as error:
-                failures.append(error)
-
-        writer = threading.Thread(target=write)
-        writer.start()
-        try:
-            seen = [hit.id for hit in store.iterate("main", batch_size=500)]
-        finally:
-            stop.set()
-            writer.join()
-        assert failures == []
-        assert seen == sorted(set(seen))
-        assert {record_id(i) for i in range(5000)} <= set(seen)
 
 
 def test_nothing_acknowledged_is_lost_when_the_server_is_killed(milvus_server: MilvusServer) -> None:

@@ -83,6 +83,8 @@ def store(block: WeaviateStoreConfig) -> Iterator[WeaviateStore]:
 
 
 class TestWeaviate(VectorStoreConformance):
+    iterated_records = 10_000  # of 50,000, which pass too, it takes minutes to write
+
     @pytest.fixture
     def store(self, block: WeaviateStoreConfig) -> Iterator[WeaviateStore]:
         yield from opened(block)
@@ -190,31 +192,6 @@ def test_negative_weights_find_what_they_should(store: WeaviateStore) -> None:
     assert store.search_sparse("main", make_sparse({5: 1.0, 6: 1.0}), 5) == []
 
 
-def test_iterating_thousands_while_others_write(store: WeaviateStore) -> None:
-    store.ensure_collection(CollectionSpec("main", DIM, {"integer": "integer"}))
-    store.upsert("main", [make_record(i, {"integer": i % 2}) for i in range(5000)])
-    stop = threading.Event()
-
-    def churn() -> None:
-        number = 10_000
-        while not stop.is_set():
-            store.upsert("main", [make_record(number, {"integer": 1}), make_record(number % 5000, {"integer": 0})])
-            store.delete("main", ids=[record_id(number - 5)] if number > 10_005 else [])
-            number += 2  # the records with an odd number are left alone
-
-    writer = threading.Thread(target=churn)
-    writer.start()
-    try:
-        everything = [hit.id for hit in store.iterate("main", batch_size=400)]
-        odd = [hit.id for hit in store.iterate("main", Condition("integer", "eq", 1), batch_size=300)]
-    finally:
-        stop.set()
-        writer.join()
-    for seen, there in ((everything, range(5000)), (odd, range(1, 5000, 2))):
-        assert seen == sorted(set(seen))
-        assert {record_id(i) for i in there} <= set(seen)
-
-
 def test_a_filter_that_leaves_more_than_one_answer_holds(server: WeaviateServer) -> None:
     for store in opened(block_for(server, max_results=100)):
         store.ensure_collection(CollectionSpec("main", DIM, {"integer": "integer"}))
@@ -235,8 +212,8 @@ def test_a_refused_record_is_named_and_the_others_are_stored(store: WeaviateStor
     store.ensure_collection(CollectionSpec("main", DIM))
     store.upsert("main", [make_record(0)])
     opened_ = store._collection("main")
-    good = to_object(make_record(1, {"a": 1}), DIM, {})
-    bad = to_object(make_record(2, dim=DIM + 1), DIM + 1, {})
+    good = to_object(make_record(1, {"a": 1}), {})
+    bad = to_object(make_record(2, dim=DIM + 1), {})
     with pytest.raises(PartialWriteError) as caught:
         write(opened_.handle, [good, bad], DIM, 10**6, store._connection)
     assert list(caught.value.failed) == [record_id(2)]

@@ -176,6 +176,10 @@ class FakeQdrant:
         )
         return {"points": _plain(points), "next_page_offset": following}
 
+    def _on_points_query(self, name: str, seen: Seen) -> Any:
+        asked = models.QueryRequest.model_validate(seen.body)
+        return _plain(self.local.query_batch_points(name, [asked.model_copy(update={"params": None})])[0])
+
     def _on_points_query_batch(self, name: str, seen: Seen) -> Any:
         asked = models.QueryRequestBatch.model_validate(seen.body).searches
         exact = [request.model_copy(update={"params": None}) for request in asked]

@@ -162,6 +162,10 @@ class _Points(messages.PointsServicer):  # type: ignore[misc]
         count = self._local.count(request.collection_name, sought).count
         return messages.CountResponse(result=messages.CountResult(count=count))
 
+    def Query(self, request: Any, context: Any) -> Any:  # noqa: N802
+        batch = messages.QueryBatchPoints(collection_name=request.collection_name, query_points=[request])
+        return messages.QueryResponse(result=self.QueryBatch(batch, context).result[0].result)
+
     def QueryBatch(self, request: Any, context: Any) -> Any:  # noqa: N802
         asked = [GrpcToRest.convert_query_points(each) for each in request.query_points]
         exact: list[models.QueryRequest] = [each.model_copy(update={"params": None}) for each in asked]

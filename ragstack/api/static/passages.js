@@ -45,8 +45,16 @@ function passageRow(passage, links, marker) {
     { class: "passage" },
     summary,
     el("blockquote", { class: "corpus-text" }, corpusText(place.text)),
+    sameWords(passage),
     whyTable(passage, links),
   );
+}
+
+/** Where else the words of a passage stand, if anywhere. */
+function sameWords({ duplicates }) {
+  if (duplicates.length === 0) return null;
+  const places = duplicates.map(({ place }) => el("li", {}, corpusText(place.source_id), ` ${lines(place)}`));
+  return el("div", { class: "fine" }, "The same words in", el("ul", {}, ...places));
 }
 
 /** `line 3`, `lines 3–7`. */
@@ -72,6 +80,8 @@ function whyTable(passage, links) {
     rows.push([`fused${chunk}`, link.fused_rank, link.fused_score]);
   }
   rows.push(["reranked", passage.rank, passage.score]);
+  const added = passage.added.length;
+  const grown = added ? `. Grown by ${counted(added, "chunk")} around what was found` : "";
   const parts = Object.entries(passage.score_parts).map(([name, score]) => `${name} ${score.toFixed(3)}`);
   return el(
     "table",
@@ -79,7 +89,7 @@ function whyTable(passage, links) {
     el("caption", {}, "Why this passage"),
     el("thead", {}, el("tr", {}, ...["Stage", "Rank", "Score"].map((name) => el("th", { scope: "col" }, name)))),
     el("tbody", {}, ...rows.map(whyRow)),
-    parts.length ? el("tfoot", {}, el("tr", {}, el("td", { colspan: 3 }, `Reranked by ${parts.join(", ")}`))) : null,
+    parts.length ? el("tfoot", {}, el("tr", {}, el("td", { colspan: 3 }, `Reranked by ${parts.join(", ")}${grown}`))) : null,
   );
 }
 

@@ -56,7 +56,9 @@ class QdrantStoreConfig(ConfigBlock):
     ef_search: int = Field(default=128, ge=1, le=10000, description="Breadth of the search of a query.")
     exact: bool = Field(default=False, description="Scan every vector instead of using the HNSW graph.")
     indexing_threshold_kb: int | None = Field(
-        default=None, ge=1, description="Size of a segment from which its graph is built; null: the server's own."
+        default=None,
+        ge=1,
+        description="Size of a segment from which its graph is built and searched; null: the server's own.",
     )
     quantization: Literal["none", "scalar", "binary", "product"] = Field(
         default="none", description="Smaller vectors that are searched first: scalar (int8), binary or product."

@@ -22,7 +22,7 @@ def passage_documents(chain: Chain, statuses: Sequence[str]) -> list[Document]:
 def _document(chain: Chain, passage: PassageLink, status: str | None) -> Document:
     place = passage.place
     return Document(
-        id=_document_id(passage.chunk_ids),
+        id=_document_id((*passage.chunk_ids, *(each.chunk_id for each in passage.added))),
         page_content=place.text,
         metadata={
             **place.model_dump(mode="json", exclude={"text"}),
@@ -31,6 +31,11 @@ def _document(chain: Chain, passage: PassageLink, status: str | None) -> Documen
             ),
             "citation_status": status,
             "chunk_ids": list(passage.chunk_ids),
+            "added_chunk_ids": [each.chunk_id for each in passage.added],
+            "duplicates": [
+                each.place.model_dump(mode="json", include={"source_id", "source_uri", "byte_start", "byte_end"})
+                for each in passage.duplicates
+            ],
             "rank": passage.rank,
             "score": passage.score,
             "relevance": passage.relevance,
@@ -42,7 +47,7 @@ def _document(chain: Chain, passage: PassageLink, status: str | None) -> Documen
 
 
 def _document_id(chunk_ids: Sequence[str]) -> str:
-    """The chunk's id; of a passage merged from several chunks a UUID that depends on all of them.
+    """The chunk's id; of a passage made of several chunks a UUID that depends on all of them.
 
     So one id never stands for two texts.
     """

@@ -21,9 +21,9 @@ import ragstack
 from ragstack.api.app import create_app
 from ragstack.api.security import Caller
 from ragstack.api.uploads import UploadFolder, folder_of, safe_name
-from ragstack.api.visibility import matches
 from ragstack.errors import InputError
 from ragstack.filters import bind_filter, parse_filter
+from ragstack.retrieval.filter_check import matches
 from ragstack.testing.filter_oracle import matches as oracle_matches
 from tests.integration.api.tenants import SECRETS, Served, document, serving, tenant_filter
 from tests.integration.harness import SMALL_CONFIG

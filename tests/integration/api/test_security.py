@@ -76,6 +76,7 @@ def test_who_has_no_key_learns_whether_the_server_is_ready_and_no_more(served: S
         ("GET", "/v1/documents", None, "query"),
         ("POST", "/v1/query", {"query": QUESTION}, "query"),
         ("POST", "/v1/retrieve", {"query": QUESTION}, "query"),
+        ("POST", "/v1/explain", {"query": QUESTION}, "query"),
         ("GET", "/v1/citations/none", None, "query"),
         ("GET", "/v1/models", None, "query"),
         ("GET", "/v1/jobs", None, "write"),

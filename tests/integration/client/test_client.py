@@ -42,6 +42,18 @@ def test_events_of_a_streamed_answer_add_up(url: str) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_query_is_explained(url: str) -> None:
+    with ragstack.Client(url) as client:
+        explanation = client.explain(QUESTION, "corpus/valve.txt:1", history=[Turn("user", "Tell me of line seven.")])
+        assert explanation.outcome == "cited"
+        assert client.explain(QUESTION, with_answer=False, top_n=1).chain.answer is None
+        with pytest.raises(InputError, match="ends with line 1"):
+            client.explain(QUESTION, "corpus/valve.txt:7")
+    async with ragstack.AsyncClient(url) as asking:
+        assert (await asking.explain(QUESTION, "corpus/none.txt")).outcome == "not_a_source"
+
+
+@pytest.mark.anyio
 async def test_the_async_client_gives_the_same(url: str) -> None:
     async with ragstack.AsyncClient(url) as client:
         _check_events([event async for event in client.stream(QUESTION)])

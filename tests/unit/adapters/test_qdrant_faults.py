@@ -147,6 +147,35 @@ def test_a_wrong_key_is_named_and_not_told(server: FakeQdrant, status: int) -> N
                 assert KEY not in str(caught.value)
 
 
+@pytest.mark.parametrize("status", [403, grpc.StatusCode.FAILED_PRECONDITION])
+def test_a_locked_server_is_no_matter_of_the_key(status: Any) -> None:
+    told = "Storage locked: the disk is being moved"
+    if status == 403:
+        body = b'{"status": {"error": "%s"}, "time": 0.0}' % told.encode()
+        error: Exception = exceptions.UnexpectedResponse(403, "Forbidden", body, httpx.Headers())
+    else:
+        error = _rpc_error(status, told)
+    failure = translated(error, HERE, "write to", "main")
+    assert not failure.passing
+    assert isinstance(failure.error, StoreUnavailableError)
+    assert told in str(failure.error)
+    assert "api_key" not in str(failure.error)
+
+
+def test_a_server_without_space_is_not_asked_for_each_record(server: FakeQdrant, store: QdrantStore) -> None:
+    body = b'{"status": {"error": "Insufficient storage: disk usage is at 96%"}, "time": 0.0}'
+    server.faults = [Fault("/points", times=100, status=507, body=body)]
+    with pytest.raises(StoreError, match="disk usage is at 96%") as caught:
+        store.upsert("main", [make_record(i, dim=4) for i in range(20)])
+    assert type(caught.value) is StoreError
+    assert server.faults[0].times == 99
+
+
+def test_a_shard_that_is_not_ready_is_waited_for_over_grpc_as_over_http() -> None:
+    failure = translated(_rpc_error(grpc.StatusCode.FAILED_PRECONDITION, "shard is not active"), HERE, "read", "main")
+    assert failure.passing
+
+
 def test_a_key_that_the_server_repeats_is_not_told(server: FakeQdrant) -> None:
     with open_store(server.uri, api_key=SecretStr(KEY)) as store:
         server.faults = [Fault("/collections", status=400, body=b'{"status": {"error": "bad key %s"}}' % KEY.encode())]
@@ -274,13 +303,13 @@ def _made(kind: type[Exception]) -> Exception:
 _WITHOUT_WORDS = (httpx.StreamConsumed, httpx.StreamClosed, httpx.ResponseNotRead, httpx.RequestNotRead)
 
 
-def _rpc_error(code: grpc.StatusCode) -> Exception:
+def _rpc_error(code: grpc.StatusCode, told: str = "") -> Exception:
     class Failed(grpc.RpcError):  # type: ignore[misc]
         def code(self) -> grpc.StatusCode:
             return code
 
         def details(self) -> str:
-            return f"{code.name} {KEY}"
+            return told or f"{code.name} {KEY}"
 
     return Failed()
 

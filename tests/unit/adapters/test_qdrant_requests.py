@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -99,7 +98,13 @@ def test_a_collection_is_created_so_by_default(server: FakeQdrant) -> None:
         ({"vectors_on_disk": True}, {"vectors": {"dense": {"size": 4, "distance": "Cosine", "on_disk": True}}}),
         ({"sparse_on_disk": True, "payload_on_disk": False},
          {"sparse_vectors": {"sparse": {"index": {"on_disk": True}}}, "on_disk_payload": False}),
-        ({"indexing_threshold_kb": 10}, {"optimizers_config": {"indexing_threshold": 10}}),
+        # A graph is searched from full_scan_threshold on, so it must come down with the size that gets one.
+        ({"indexing_threshold_kb": 1}, {"optimizers_config": {"indexing_threshold": 1},
+          "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10}}),
+        ({"indexing_threshold_kb": 500}, {"optimizers_config": {"indexing_threshold": 500},
+          "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 500}}),
+        ({"indexing_threshold_kb": 20_000}, {"optimizers_config": {"indexing_threshold": 20_000},
+          "hnsw_config": {"m": 16, "ef_construct": 100}}),
         ({"tenant_field": "team", "hnsw_m": 0, "hnsw_payload_m": 16},
          {"hnsw_config": {"m": 0, "payload_m": 16, "ef_construct": 100}}),
     ],
@@ -152,7 +157,7 @@ def test_settings_of_a_search(
     with open_store(server, **settings) as store:
         store.ensure_collection(SPEC)
         store.search_dense("main", np.ones(4, dtype=np.float32), 5, params=params)
-    (search,) = sent(server, "POST", "/points/query/batch")[0].body["searches"]
+    search = sent(server, "POST", "/points/query")[0].body
     assert search["params"] == expected
     assert search["using"] == "dense"
     assert search["limit"] == 6
@@ -185,7 +190,7 @@ def test_copies_are_written_and_read_by_most(server: FakeQdrant) -> None:
     (write,) = sent(server, "PUT", "/points")
     (delete,) = sent(server, "POST", "/points/delete")
     assert write.query == delete.query == {"wait": "true", "ordering": "strong"}
-    for end in ("/points/query/batch", "/points/scroll", "/points"):
+    for end in ("/points/query", "/points/scroll", "/points"):
         assert [seen.query for seen in sent(server, "POST", end)] == [{"consistency": "majority"}]
 
 
@@ -343,31 +348,6 @@ def test_the_fake_server_reads_floats_as_inexactly_as_a_real_one() -> None:
 def test_settings_that_contradict_are_refused(settings: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValidationError, match=expected):
         QdrantStoreConfig.model_validate(settings)
-
-
-def test_iterating_thousands_while_another_thread_writes(server: FakeQdrant) -> None:
-    with open_store(server) as store:
-        store.ensure_collection(CollectionSpec("main", 2))
-        for start in range(0, 5000, 1000):
-            store.upsert("main", [make_record(i, dim=2) for i in range(start, start + 1000)])
-        ended = threading.Event()
-
-        def write() -> None:
-            number = 10_000
-            while not ended.is_set() and number < 10_200:
-                store.upsert("main", [make_record(number, dim=2)])
-                store.delete("main", ids=[make_record(number - 5, dim=2).id])
-                number += 1
-
-        writer = threading.Thread(target=write)
-        writer.start()
-        try:
-            seen = [hit.id for hit in store.iterate("main", batch_size=1000)]
-        finally:
-            ended.set()
-            writer.join()
-        assert seen == sorted(set(seen))
-        assert {make_record(i, dim=2).id for i in range(5000)} <= set(seen)
 
 
 def test_grpc_is_off_unless_asked_for(server: FakeQdrant) -> None:

@@ -134,7 +134,7 @@ def test_a_filter_as_it_is_sent() -> None:
 def test_a_record_as_it_is_sent() -> None:
     payload = {"keyword": ["b", "a", "b"], "integer": 1, "float": None, "bool": [], "other": "\0"}
     record = make_record(1, payload, dense=[3.0, 4.0], sparse={10: 0.5, 2**32 - 1: -1.0})
-    sent = to_object(record, 2, KEYS)
+    sent = to_object(record, KEYS)
     assert sent.uuid == record_id(1)
     assert sent.vector == {"dense": [np.float32(0.6), np.float32(0.8)]}
     assert sent.properties == {
@@ -153,7 +153,7 @@ def test_every_part_gets_records() -> None:
 
 
 def test_batches_keep_to_counts_and_bytes() -> None:
-    objects = [to_object(make_record(i, {"text": "x" * (i % 7) * 10_000}), 8, {}) for i in range(600)]
+    objects = [to_object(make_record(i, {"text": "x" * (i % 7) * 10_000}), {}) for i in range(600)]
     sizes = [[str(o.uuid) for o in batch] for batch in batches(objects, 8, 200_000)]
     assert [id_ for batch in sizes for id_ in batch] == [record_id(i) for i in range(600)]
     assert max(map(len, sizes)) <= 256

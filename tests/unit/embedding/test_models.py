@@ -15,9 +15,9 @@ from ragstack.embedding.model_files import package_data, resolve_model
 from ragstack.embedding.models import MODELS, HubFiles, ModelCard, PackagedFiles
 from ragstack.embedding.onnx import OnnxEmbedder
 from ragstack.embedding.session import load_session
-from ragstack.embedding.threads import _cgroup_quota, usable_cores
 from ragstack.embedding.token_compression import token_compression
 from ragstack.errors import EmbeddingError, InputError
+from ragstack.inference.threads import _cgroup_quota, usable_cores
 from ragstack.types import sha256_hex
 
 

@@ -90,7 +90,8 @@ def test_score_is_the_sum_of_its_parts() -> None:
     assert found["c002"].parts["dense"] == pytest.approx(0.8) and found["c002"].parts["sparse"] == 0.0
     for score in found.values():
         assert score.score == pytest.approx(sum(score.parts.values()))
-    assert found["c000"].relevance == pytest.approx(0.9)
+    assert found["c000"].relevance > 0.9
+    assert found["c001"].relevance < 0.9
 
 
 def test_idf_decides_which_word_counts() -> None:
@@ -107,7 +108,8 @@ def test_no_candidates_and_no_scores() -> None:
     assert reranker.rerank(make_query("cat"), []) == []
     blank = [RerankCandidate(c.chunk, None, None) for c in candidates]
     found = reranker.rerank(make_query(""), blank)
-    assert [(s.chunk_id, s.score, s.relevance) for s in found] == [("c000", 0.0, 0.0), ("c001", 0.0, 0.0)]
+    assert [(s.chunk_id, s.score) for s in found] == [("c000", 0.0), ("c001", 0.0)]
+    assert all(s.relevance < 0.05 for s in found)
 
 
 def test_a_candidate_without_token_vectors_is_an_error() -> None:
@@ -145,7 +147,8 @@ def test_none_keeps_the_fused_order() -> None:
     found = NoReranker().rerank(make_query("cat"), candidates)
     assert [s.chunk_id for s in found] == ["b", "a", "c"]
     assert [s.score for s in found] == sorted((s.score for s in found), reverse=True)
-    assert [s.relevance for s in found] == [0.3, 0.0, 1.0]
+    relevances = [s.relevance for s in found]
+    assert 0 < relevances[1] < relevances[0] < 0.5 < relevances[2] <= 1
 
 
 def test_registry() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragstack.embedding.batching import padding_share, plan_batches
+from ragstack.inference.batching import padding_share, plan_batches
 
 COUNTS = st.lists(st.integers(0, 600), max_size=200)
 

@@ -1,0 +1,1 @@
+"""What running a model takes, whoever runs it: its files, a session, batches, threads."""

@@ -1,0 +1,190 @@
+"""Reranking by a cross-encoder: a model that reads query and passage together (Nogueira and Cho 2019)."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragstack.errors import InputError, RerankingError
+from ragstack.inference.batching import plan_batches
+from ragstack.inference.role import RERANKER
+from ragstack.inference.session import TextModelSession, open_session
+from ragstack.inference.threads import usable_cores
+from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore
+from ragstack.reranking.cross_encoder_files import CrossEncoderFiles, find_cross_encoder
+from ragstack.reranking.pairs import Pair, PairEncoder
+from ragstack.types import Float32Array, Int32Array
+
+LongPassages: TypeAlias = Literal["windows", "error"]
+
+DEFAULT_BATCH_TOKENS = 512
+"""Token budget of a batch, padding counted: small batches on one thread each, as for the embedder (docs/models.md)."""
+
+_OUTPUTS = ("logits", "scores")
+
+
+class CrossEncoderReranker:
+    """A :class:`ragstack.reranking.base.Reranker` that runs an ONNX model over each pair of query and passage.
+
+    ``score`` is the model's logit, ``relevance`` its logistic function; of a model with several labels, the logit of
+    the relevant one against all others. A passage is read as it was embedded, its heading path first; one that is
+    longer than the model reads beside the query counts by its best window.
+
+    The result depends neither on the order of the candidates nor on ``max_batch_tokens``. The weights are loaded,
+    and their hash checked, when they are first needed; rerankers of the same weights in one process share them.
+    Safe to call from several threads.
+
+    ``model``, ``revision``, ``max_tokens``, ``label``: see
+    :func:`ragstack.reranking.cross_encoder_files.find_cross_encoder`. Raises what that raises, and RerankingError,
+    naming the chunk, for a score that is not finite.
+    """
+
+    # A logit of -3. Not measured: no cross-encoder could be had where this was written (docs/ranking.md).
+    min_relevance = 0.05
+
+    def __init__(
+        self,
+        model: str,
+        revision: str | None = None,
+        max_tokens: int | None = None,
+        long_passages: LongPassages = "windows",
+        label: str | None = None,
+        max_batch_tokens: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        for name, value in (("max_batch_tokens", max_batch_tokens), ("threads", threads)):
+            if value is not None and value < 1:
+                raise InputError(f"reranker.{name}: must be at least 1, got {value}.")
+        self._files = find_cross_encoder(model, revision, max_tokens=max_tokens, label=label)
+        self.name = f"cross_encoder:{self._files.name}"
+        self._windows = long_passages == "windows"
+        self._budget = max_batch_tokens or DEFAULT_BATCH_TOKENS
+        self._threads = threads or usable_cores()
+        self._lock = threading.Lock()
+        self._workers: ThreadPoolExecutor | None = None
+        self._closed = False
+
+    def rerank(self, query: RerankQuery, candidates: Sequence[RerankCandidate]) -> list[RerankScore]:
+        """See :class:`ragstack.reranking.base.Reranker`. Raises InterruptedRunError when ``query`` is cancelled."""
+        if not candidates:
+            return []
+        # In a fixed order the batches, and with them the rounding, are the same for every order of the candidates.
+        ordered = sorted(candidates, key=lambda candidate: candidate.chunk.chunk_id)
+        pairs = self._encoder.pairs(query.text, ordered)
+        counts = [len(pair.ids) for pair in pairs]
+        batches = self._one_by_one(pairs) if self._files.scales_with_its_batch else plan_batches(counts, self._budget)
+        logits = np.full(len(ordered), -np.inf)
+        for batch, found in zip(batches, self._run(query, pairs, batches), strict=True):
+            for row, logit in zip(batch.tolist(), found.tolist(), strict=True):
+                at = pairs[row].index
+                if not np.isfinite(logit):
+                    chunk = ordered[at].chunk
+                    raise RerankingError(
+                        f"{self.name} gave {logit} for chunk {chunk.chunk_id} of {chunk.source_id}.",
+                        hint="The weights are damaged, or the model cannot read this text.",
+                    )
+                logits[at] = max(logits[at], logit)
+        relevance = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
+        scores = [
+            RerankScore(candidate.chunk.chunk_id, float(logit), float(share), {"cross_encoder": float(logit)})
+            for candidate, logit, share in zip(ordered, logits, relevance, strict=True)
+        ]
+        return sorted(scores, key=lambda score: (-score.score, score.chunk_id))
+
+    def close(self) -> None:
+        """Release threads and weights. Idempotent; reranking afterwards raises RerankingError."""
+        with self._lock:
+            self._closed = True
+            workers, self._workers = self._workers, None
+            self.__dict__.pop("_session", None)
+        if workers is not None:
+            workers.shutdown(wait=True, cancel_futures=True)
+
+    @cached_property
+    def _encoder(self) -> PairEncoder:
+        return PairEncoder(self._files.tokenizer(), self._files.max_tokens, self._files.name, windows=self._windows)
+
+    @cached_property
+    def _session(self) -> TextModelSession:
+        return _shared_session(self._files)
+
+    @staticmethod
+    def _one_by_one(pairs: Sequence[Pair]) -> list[Int32Array]:
+        return [np.array([row], dtype=np.int32) for row in range(len(pairs))]
+
+    def _run(
+        self, query: RerankQuery, pairs: Sequence[Pair], batches: Sequence[Int32Array]
+    ) -> list[NDArray[np.float64]]:
+        with self._lock:
+            if self._closed:
+                raise self._was_closed()
+            session = self._session
+            if self._workers is None:
+                self._workers = ThreadPoolExecutor(self._threads, thread_name_prefix="ragstack-rerank")
+            workers = self._workers
+
+        def run(batch: Int32Array) -> NDArray[np.float64]:
+            query.cancellation.check()
+            return self._logits(session, [pairs[row] for row in batch.tolist()])
+
+        futures: list[Future[NDArray[np.float64]]] = []
+        try:
+            futures += [workers.submit(run, batch) for batch in batches]
+            return [future.result() for future in futures]
+        except (CancelledError, RuntimeError) as error:  # the workers were shut down under this call
+            if not self._closed:
+                raise
+            raise self._was_closed() from error
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _was_closed(self) -> RerankingError:
+        return RerankingError(f"{self.name} was closed.", hint="Make a new one.")
+
+    def _logits(self, session: TextModelSession, pairs: Sequence[Pair]) -> NDArray[np.float64]:
+        counts = np.array([len(pair.ids) for pair in pairs], dtype=np.int64)
+        shape = (len(pairs), int(counts.max()))
+        ids, type_ids = np.full(shape, self._files.pad_id, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        for row, pair in enumerate(pairs):
+            ids[row, : counts[row]] = pair.ids
+            type_ids[row, : counts[row]] = pair.type_ids
+        return self._relevant(session.run(session.output(_OUTPUTS), ids, counts, type_ids), len(pairs))
+
+    def _relevant(self, output: Float32Array, pairs: int) -> NDArray[np.float64]:
+        """The logit of each row's relevant label, ``(n,) float64``."""
+        found = output.astype(np.float64)
+        relevant = self._files.relevant
+        if relevant is None and found.shape in ((pairs,), (pairs, 1)):
+            return found.reshape(pairs)
+        if relevant is not None and found.ndim == 2 and found.shape[0] == pairs and relevant < found.shape[1]:
+            others = np.delete(found, relevant, axis=1)
+            most = others.max(axis=1)
+            against: NDArray[np.float64] = most + np.log(np.exp(others - most[:, None]).sum(axis=1))
+            return found[:, relevant] - against
+        labels = "one label" if relevant is None else f"label {relevant} among several"
+        raise RerankingError(
+            f"{self.name} gives an output of shape {output.shape} for {pairs} pairs; its config.json says {labels}.",
+            hint="Export the model for sequence classification (optimum-cli export onnx --task text-classification).",
+        )
+
+
+_sessions: weakref.WeakValueDictionary[str, TextModelSession] = weakref.WeakValueDictionary()
+_loading = threading.Lock()
+
+
+def _shared_session(files: CrossEncoderFiles) -> TextModelSession:
+    """One session for all rerankers with these weights: a query engine and a model server have one each."""
+    key = f"{files.weights}:{files.weights_sha256}"
+    with _loading:
+        session = _sessions.get(key)
+        if session is None:
+            _sessions[key] = session = open_session(files.read_weights(), 1, RERANKER)
+        return session

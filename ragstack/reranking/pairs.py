@@ -1,0 +1,72 @@
+"""A query and its passages as the token sequences that a cross-encoder reads. Long passages become windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tokenizers import Encoding, Tokenizer
+
+from ragstack.errors import InputError
+from ragstack.reranking.base import RerankCandidate
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One sequence: the query and a window of the candidate at ``index``."""
+
+    index: int
+    ids: list[int]
+    type_ids: list[int]
+
+
+class PairEncoder:
+    """Puts queries and passages together the way the model's own tokenizer does.
+
+    A query may take half of ``max_tokens``. With ``windows`` a passage that does not fit beside it is read in windows
+    that share a quarter with their neighbours; without, it is an error. ``name`` is the model in messages.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int, name: str, *, windows: bool) -> None:
+        self._tokenizer = tokenizer
+        self._room = max_tokens - tokenizer.num_special_tokens_to_add(True)
+        self._name = name
+        self._windows = windows
+
+    def pairs(self, query: str, candidates: Sequence[RerankCandidate]) -> list[Pair]:
+        """All sequences, in the order of the candidates; at least one for each.
+
+        Raises InputError for a query that is too long, for a passage that is, unless it may be read in windows, and
+        for a text that no UTF-8 can hold.
+        """
+        asked = self._encoded("the query", [query])[0]
+        if len(asked) * 2 > self._room:
+            raise InputError(
+                f"the query has {len(asked)} tokens; the reranker {self._name} reads {self._room} of query and passage"
+                f" together, at most {self._room // 2} of them the query's.",
+                hint="Ask a shorter question.",
+            )
+        room = self._room - len(asked)
+        passages = self._encoded("a passage", [candidate.chunk.embedded_text for candidate in candidates])
+        found: list[Pair] = []
+        for index, (candidate, passage) in enumerate(zip(candidates, passages, strict=True)):
+            if len(passage) > room and not self._windows:
+                raise InputError(
+                    f"chunk {candidate.chunk.chunk_id} of {candidate.chunk.source_id} has {len(passage)} tokens;"
+                    f" beside this query the reranker {self._name} reads {room}.",
+                    hint="Set reranker.long_passages to windows, or lower chunker.max_tokens and index again.",
+                )
+            passage.truncate(room, stride=room // 4)
+            for window in (passage, *passage.overflowing):
+                pair = self._tokenizer.post_process(asked, window)
+                found.append(Pair(index, pair.ids, pair.type_ids))
+        return found
+
+    def _encoded(self, what: str, texts: Sequence[str]) -> list[Encoding]:
+        try:
+            encoded: list[Encoding] = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        except (TypeError, UnicodeEncodeError) as error:
+            raise InputError(
+                f"{what} holds a lone surrogate, which no UTF-8 text can hold.", hint="Replace the character."
+            ) from error
+        return encoded
