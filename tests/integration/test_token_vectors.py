@@ -20,6 +20,12 @@ RECOMPUTED = {"type": "late_interaction", "token_vectors": "recomputed"}
 QUESTION = "How is the pump started after a failure?"
 
 
+@pytest.fixture
+def idx(idx: Index) -> Index:
+    """One that refuses no question: relevance was fitted to models that read."""
+    return Index(idx.directory, {**idx.config, "retrieval": {"min_relevance": 0.0}})
+
+
 def frequencies(idx: Index) -> dict[int, int]:
     """In how many chunks each word occurs, as the ledger has it."""
     with closing(sqlite3.connect(idx.state_dir / LEDGER_FILE)) as ledger:
