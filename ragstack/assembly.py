@@ -44,9 +44,9 @@ from ragstack.reranking.token_codec import TokenCodec
 from ragstack.reranking.token_vectors import SqliteTokenVectorStore
 from ragstack.types import TokenVectors
 
-# BM25 compares a passage's length with an average. A constant near the true one for chunks of this
-# size keeps stored vectors independent of what else is indexed, and of the order it came in.
-_TERMS_PER_TOKEN = 0.5
+# BM25 compares a passage's length with an average. A constant in its place keeps stored vectors independent of what
+# else is indexed; a query puts the true one back, at least cost where the constant is a little too large.
+_TERMS_PER_TOKEN = 0.4
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ def build_bm25(config: PipelineConfig) -> Bm25Encoder:
     """The encoder of the sparse leg."""
     block = getattr(config.embedder, "bm25", Bm25Config())
     max_tokens = getattr(config.chunker, "max_tokens", 200)
-    return Bm25Encoder(language=block.language, k1=block.k1, b=block.b, avg_len=max_tokens * _TERMS_PER_TOKEN)
+    nominal_length = block.nominal_length or max_tokens * _TERMS_PER_TOKEN
+    return Bm25Encoder(**_settings(block, without=("nominal_length",)), nominal_length=nominal_length)
 
 
 def keeps_token_vectors(config: PipelineConfig) -> bool:

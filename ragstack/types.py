@@ -121,7 +121,10 @@ class ChunkSpan:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A contiguous byte range of one document's canonical text, as it is stored and retrieved."""
+    """A contiguous byte range of one document's canonical text, as it is stored and retrieved.
+
+    ``text_language`` is the ISO 639-1 code of what its document is written in, or empty where that could not be told.
+    """
 
     chunk_id: str
     source_id: str
@@ -132,6 +135,7 @@ class Chunk:
     token_count: int
     heading_path: tuple[str, ...] = ()
     fields: Mapping[str, FieldValue] = field(default_factory=dict)
+    text_language: str = ""
 
     @property
     def embedded_text(self) -> str:

@@ -51,11 +51,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One search result. ``score``: cosine for dense, dot product for sparse; larger is better."""
+    """One search result. ``score``: cosine for dense, dot product for sparse; larger is better.
+
+    ``sparse`` is the record's stored sparse vector where a sparse search read it, as most do, and None otherwise.
+    """
 
     id: str
     score: float
     payload: Payload = field(default_factory=dict)
+    sparse: SparseVector | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,8 @@ class VectorStore(Protocol):
     ) -> list[Hit]:
         """The ``top_k`` records with the largest positive dot product, best first, with payloads.
 
-        Records without a term of the query are never returned; a query without entries finds nothing.
+        A store that reads the stored sparse vectors for it gives them back in ``Hit.sparse``. Records without a
+        term of the query are never returned; a query without entries finds nothing.
         """
 
     def search_hybrid(

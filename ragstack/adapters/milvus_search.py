@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def dense(
 
 def sparse(connection: Connection, opened: Collection, vector: SparseVector, top_k: int, expression: str) -> list[Hit]:
     """The ``top_k`` records with the largest positive dot product; see ``milvus_sparse``."""
-    scores: dict[str, float] = {}
+    scores: dict[str, tuple[float, SparseVector]] = {}
     positive = positive_weights(vector)
     limit = min(top_k + 8, MAX_HITS)
     while positive:
@@ -93,7 +94,7 @@ def sparse(connection: Connection, opened: Collection, vector: SparseVector, top
         scores = _scores(vector, [(hit["id"], hit["entity"]) for hit in found])
         if len(found) < limit:
             break
-        best = sorted(scores.values(), reverse=True)[:top_k]
+        best = sorted((score for score, _ in scores.values()), reverse=True)[:top_k]
         bound = float(found[-1]["distance"])  # no record that was not found scores more
         if len(best) == top_k and best[-1] > bound + bound_error(vector, float(found[0]["distance"])):
             break
@@ -108,14 +109,16 @@ def sparse(connection: Connection, opened: Collection, vector: SparseVector, top
         wanted = wanted if expression == EVERYTHING else f"({wanted} and {expression})"
         for rows in query_pages(connection, "search", opened, wanted, ["id", "weights"], 1000):
             scores.update(_scores(vector, [(row["id"], row) for row in rows]))
-    ranked = sorted((-score, id_) for id_, score in scores.items() if score > 0)[:top_k]
-    return _hits(connection, opened, [(id_, -score, {}) for score, id_ in ranked])
+    ranked = sorted((-score, id_) for id_, (score, _) in scores.items() if score > 0)[:top_k]
+    hits = _hits(connection, opened, [(id_, -score, {}) for score, id_ in ranked])
+    return [replace(hit, sparse=scores[hit.id][1]) for hit in hits]
 
 
-def _scores(vector: SparseVector, found: Sequence[tuple[Any, Any]]) -> dict[str, float]:
-    """The true scores of pairs of an id and its row."""
-    scores = dot_products(vector, [sparse_of(row) for _, row in found]).tolist()
-    return {str(identity): score for (identity, _), score in zip(found, scores, strict=True)}
+def _scores(vector: SparseVector, found: Sequence[tuple[Any, Any]]) -> dict[str, tuple[float, SparseVector]]:
+    """The true scores of pairs of an id and its row, and what is stored."""
+    stored = [sparse_of(row) for _, row in found]
+    scores = dot_products(vector, stored).tolist()
+    return {str(id_): (score, kept) for (id_, _), score, kept in zip(found, scores, stored, strict=True)}
 
 
 def _search(

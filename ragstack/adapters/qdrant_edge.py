@@ -57,7 +57,7 @@ from ragstack.adapters.qdrant_space import (
     require_for_opening,
     require_for_upsert,
 )
-from ragstack.adapters.qdrant_sparse import rescored
+from ragstack.adapters.qdrant_sparse import rescored_vectors
 from ragstack.errors import (
     CollectionError,
     IndexLockedError,
@@ -242,19 +242,20 @@ class QdrantEdgeStore:
                         score_threshold=0.0,
                     )
                 )
-                scores, error = rescored(vector, points)
+                stored = [point.vector[SPARSE] for point in points if isinstance(point.vector, dict)]
+                vectors, scores, error = rescored_vectors(vector, stored)
                 if len(points) < limit or points[-1].score + error < points[top_k - 1].score:
                     break
                 limit *= 4
             ranked = sorted(
                 (
-                    (-float(score), str(point.id), point)
-                    for score, point in zip(scores, points, strict=True)
+                    (-float(score), str(point.id), point, found)
+                    for score, point, found in zip(scores, points, vectors, strict=True)
                     if score > 0
                 ),
                 key=lambda row: row[:2],
             )
-            return [Hit(id_, -score, payload_of(point)) for score, id_, point in ranked[:top_k]]
+            return [Hit(id_, -score, payload_of(point), found) for score, id_, point, found in ranked[:top_k]]
 
     def search_hybrid(
         self,

@@ -34,20 +34,21 @@ class Leg:
         assert self.request is not None and self.request.limit is not None
         # A score is a 32-bit float; what JSON makes of it may differ from it beyond its last digit.
         told = np.array([point.score for point in points], dtype=np.float32)
-        scores, error = self._scores(points, told)
+        scores, error, vectors = self._scores(points, told)
         if len(points) == self.request.limit and not self._is_cut_known(told, error):
             self.request = self.request.model_copy(update={"limit": self.request.limit * _WIDER})
             return
         ranked = sorted(
             (
-                (-float(score), str(point.id), point)
-                for score, point in zip(scores, points, strict=True)
+                (-float(score), str(point.id), point, vector)
+                for score, point, vector in zip(scores, points, vectors, strict=True)
                 if score > 0 or not isinstance(self._query, SparseVector)
             ),
             key=lambda row: row[:2],
         )
         self.hits = [
-            Hit(id_, -score, payload_of(point, self._collection)) for score, id_, point in ranked[: self._top_k]
+            Hit(id_, -score, payload_of(point, self._collection), vector)
+            for score, id_, point, vector in ranked[: self._top_k]
         ]
         self.settled = True
 
@@ -57,9 +58,12 @@ class Leg:
             return True
         return isinstance(self._query, SparseVector) and float(told[-1]) < -error
 
-    def _scores(self, points: Sequence[models.ScoredPoint], told: Float32Array) -> tuple[Float32Array, float]:
-        """The scores, and by how much two of the server's may be out of their true order."""
+    def _scores(
+        self, points: Sequence[models.ScoredPoint], told: Float32Array
+    ) -> tuple[Float32Array, float, Sequence[SparseVector | None]]:
+        """The scores, by how much two of the server's may be out of their true order, and sparse vectors read."""
         if isinstance(self._query, SparseVector):
             stored: list[Any] = [point.vector for point in points]
-            return rescored_vectors(self._query, [vectors[SPARSE] for vectors in stored])
-        return np.clip(told, -1.0, 1.0), 0.0  # rounding may take it a bit beyond 1
+            vectors, scores, error = rescored_vectors(self._query, [vectors[SPARSE] for vectors in stored])
+            return scores, error, vectors
+        return np.clip(told, -1.0, 1.0), 0.0, [None] * len(points)  # rounding may take it a bit beyond 1

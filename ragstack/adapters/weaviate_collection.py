@@ -146,15 +146,20 @@ class OpenCollection:
                     continue
             scores = dot_products(vector, stored)
             ranked = sorted(
-                (-float(score), str(o.uuid), o) for score, o in zip(scores, found, strict=True) if score > 0
+                (
+                    (-float(score), str(o.uuid), o, entries)
+                    for score, o, entries in zip(scores, found, stored, strict=True)
+                    if score > 0
+                ),
+                key=lambda row: row[:2],
             )
             if len(found) < limit or limit == self.max_results:
                 break
-            kept = [o.metadata.score for _, _, o in ranked[:top_k]]
-            if len(kept) == top_k and found[-1].metadata.score < min(kept):
+            told = [o.metadata.score for _, _, o, _ in ranked[:top_k]]
+            if len(told) == top_k and found[-1].metadata.score < min(told):
                 break
             limit = min(limit * 4, self.max_results)
-        return [Hit(id_, -score, payload_of(o.properties, id_)) for score, id_, o in ranked]
+        return [Hit(id_, -score, payload_of(o.properties, id_), entries) for score, id_, o, entries in ranked]
 
     def fetched(self, part: Part, ids: Sequence[str]) -> Iterator[Record]:
         """The records that exist among ``ids``."""

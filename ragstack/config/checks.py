@@ -54,6 +54,16 @@ def filter_mistakes(filter: Filter, fields: Mapping[str, FieldType], path: KeyPa
             yield from filter_mistakes(part, fields, (*path, combiner, index))
 
 
+def field_weight_mistakes(config: PipelineConfig) -> Iterator[Mistake]:
+    """Weights of fields that are not declared."""
+    bm25 = getattr(config.embedder, "bm25", None)
+    for name in getattr(bm25, "field_weights", {}):
+        if name not in config.fields:
+            advice = did_you_mean(name, list(config.fields)) or "; declare it under 'fields'."
+            path = ("embedder", "bm25", "field_weights", name)
+            yield Mistake(path, f"the field {found(name)} is not declared{advice}", about_key=True)
+
+
 def _condition_mistakes(test: Condition, fields: Mapping[str, FieldType], path: KeyPath) -> Iterator[Mistake]:
     try:
         bind_filter(test, fields)

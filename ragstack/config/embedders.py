@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -13,9 +13,12 @@ StemmerLanguage: TypeAlias = Literal[
     "armenian",
     "basque",
     "catalan",
+    "czech",
     "danish",
     "dutch",
     "english",
+    "esperanto",
+    "estonian",
     "finnish",
     "french",
     "german",
@@ -28,6 +31,8 @@ StemmerLanguage: TypeAlias = Literal[
     "lithuanian",
     "nepali",
     "norwegian",
+    "persian",
+    "polish",
     "portuguese",
     "romanian",
     "russian",
@@ -43,11 +48,27 @@ StemmerLanguage: TypeAlias = Literal[
 class Bm25Config(ConfigBlock):
     """The sparse leg: BM25 (Robertson & Zaragoza 2009) over stemmed words."""
 
-    language: StemmerLanguage | None = Field(
-        default="english", description="Snowball stemmer and stop words; null: words are kept as they are."
+    language: Literal["auto", StemmerLanguage] | None = Field(
+        default="auto",
+        description="Snowball stemmer and stop words of all texts; auto: each document's own; null: words as they are.",
     )
-    k1: float = Field(default=1.2, gt=0, le=10, description="How soon repeating a word stops raising the score.")
-    b: float = Field(default=0.75, ge=0, le=1, description="How far long chunks are held back; 0: not at all.")
+    fallback_language: StemmerLanguage | None = Field(
+        default="english", description="With language auto: for documents too short to tell, such as tables and code."
+    )
+    k1: float = Field(default=0.9, gt=0, le=10, description="How soon repeating a word stops raising the score.")
+    b: float = Field(default=0.4, ge=0, le=1, description="How far long chunks are held back; 0: not at all.")
+    nominal_length: float | None = Field(
+        default=None,
+        gt=0,
+        description="About how many words a chunk has, stop words not counted; null: 0.4 of chunker.max_tokens."
+        " Scores don't depend on it; a query costs least where it is near the true average or a little above.",
+    )
+    heading_weight: int = Field(
+        default=2, ge=0, le=100, description="How often a word of the headings above a chunk counts; 0: not at all."
+    )
+    field_weights: dict[str, Annotated[int, Field(ge=1, le=100)]] = Field(
+        default_factory=dict, description="Declared fields whose words count too, each with how often: `title: 3`."
+    )
 
 
 class OnnxEmbedderConfig(ConfigBlock):

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from ragstack.config.block import ConfigBlock
 from ragstack.config.blocks import block_for, block_value, blocks_in, installed_types
-from ragstack.config.checks import expansion_mistakes, filter_mistakes, type_mistakes
+from ragstack.config.checks import expansion_mistakes, field_weight_mistakes, filter_mistakes, type_mistakes
 from ragstack.config.messages import Mistake, mistake_from
 from ragstack.config.models import PipelineConfig
 from ragstack.config.yaml_source import MAX_FILE_BYTES, KeyPath, Place, YamlSource, dotted, read_yaml
@@ -114,6 +114,8 @@ def _validated(source: YamlSource, installed: Callable[[str], Sequence[str]]) ->
         if isinstance(outcome, PipelineConfig):
             _note(source, _filter_mistakes(outcome, values, spoiled), values, spoiled)
             _note(source, expansion_mistakes(outcome), values, spoiled)
+            if not any(path[0] == "fields" for path in spoiled):
+                _note(source, field_weight_mistakes(outcome), values, spoiled)
             return outcome
         _note(source, outcome, values, spoiled)
     return None

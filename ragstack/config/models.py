@@ -35,7 +35,15 @@ BUILTIN_FIELDS: dict[str, FieldType] = {
 }
 """Payload fields that every stored chunk has; filters may name them."""
 
-RESERVED_FIELDS = frozenset(BUILTIN_FIELDS) | {"text", "heading_path", "byte_start", "byte_end", "token_count"}
+RESERVED_FIELDS = frozenset(BUILTIN_FIELDS) | {
+    "text",
+    "heading_path",
+    "byte_start",
+    "byte_end",
+    "token_count",
+    "term_count",
+    "text_language",
+}
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 
 DEFAULT_EXCLUDES = (

@@ -39,6 +39,10 @@ class RetrievalConfig(ConfigBlock):
     top_n: int = Field(default=8, ge=1, le=1000, description="Passages kept after reranking.")
     fusion: FusionConfig = Field(default=FusionConfig(), description="How the two legs become one ranking.")
     filter: dict[str, Any] | None = Field(default=None, description="A filter put on every query.")
+    phrases: Literal["require", "ignore"] = Field(
+        default="require",
+        description='Passages must hold the "quoted phrases" of a query, where any does; ignore: quotes mean nothing.',
+    )
     min_relevance: float | None = Field(
         default=None,
         ge=0,

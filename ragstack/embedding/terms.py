@@ -13,26 +13,26 @@ from ragstack.errors import InputError
 from ragstack.registry import known_names
 
 # Scripts written without spaces (Han, kana, Thai, Lao, Tibetan, Myanmar, Khmer), and Hangul, whose words carry endings.
-_UNSPACED = (
+UNSPACED = (
     "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece\u0f40-\u0fbc\u1000-\u1049\u1050-\u109d\u1100-\u11ff\u1780-\u17d3"
     "\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3130-\u318f\u31f0-\u31ff\u3400-\u4dbf"
     "\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 # Vowel signs and accents are no word characters to `re`, and would tear words of these scripts apart.
-_MARKS = (
+MARKS = (
     "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670"
     "\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed\u0711\u0730-\u074a\u0900-\u0903\u093a-\u094f\u0951-\u0957\u0962\u0963"
     "\u0981-\u0983\u09bc-\u09cd\u09d7\u0a01-\u0a03\u0a3c-\u0a51\u0a70\u0a71\u0a81-\u0a83\u0abc-\u0acd\u0b01-\u0b03"
     "\u0b3c-\u0b57\u0b82\u0bbe-\u0bcd\u0bd7\u0c00-\u0c04\u0c3c-\u0c56\u0c81-\u0c83\u0cbc-\u0cd6\u0d00-\u0d03"
     "\u0d3b-\u0d4d\u0d57\u0d81-\u0d83\u0dca-\u0ddf\u1ab0-\u1aff\u1dc0-\u1dff\ufe20-\ufe2f"
 )
-_LETTER = rf"[^\W_{_UNSPACED}{_MARKS}]"
-_WORD = rf"{_LETTER}[^\W_{_UNSPACED}]*(?:[{_MARKS}]+(?:[^\W_{_UNSPACED}])*)*"
+_LETTER = rf"[^\W_{UNSPACED}{MARKS}]"
+_WORD = rf"{_LETTER}[^\W_{UNSPACED}]*(?:[{MARKS}]+(?:[^\W_{UNSPACED}])*)*"
 # Zero-width joiners and soft hyphens lie inside words and are dropped before breaking.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff]")
 _JOINERS = "-_.\u2010\u2011"
-_TOKEN = re.compile(rf"[{_UNSPACED}]+|(?<!\w)[A-Za-z](?:\+\+|#)(?![\w#+])|{_WORD}(?:[{_JOINERS}]+{_WORD})*")
-_UNSPACED_START = re.compile(rf"[{_UNSPACED}]")
+_TOKEN = re.compile(rf"[{UNSPACED}]+|(?<!\w)[A-Za-z](?:\+\+|#)(?![\w#+])|{_WORD}(?:[{_JOINERS}]+{_WORD})*")
+_UNSPACED_START = re.compile(rf"[{UNSPACED}]")
 _SEPARATORS = re.compile(rf"[{_JOINERS}]+")
 _INNER_SEPARATOR = re.compile(rf"(?<!\d)[{_JOINERS}]+|[{_JOINERS}]+(?!\d)")
 # camelCase, HTTPServer, and the borders between letters and digits.
@@ -40,6 +40,10 @@ _CASE_OR_DIGIT = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=\
 
 _CACHE_LIMIT = 100_000  # about 20 MB
 _MAX_TERM_CHARS = 128
+
+COMPOUNDING = frozenset({"danish", "dutch", "estonian", "finnish", "german", "hungarian", "norwegian", "swedish"})
+"""The languages, by stemmer, that write compounds as one word."""
+_BEGINNING = 5
 
 
 class TermAnalyzer:
@@ -52,20 +56,22 @@ class TermAnalyzer:
     * Runs of scripts without spaces (Chinese, Japanese, Thai, …) and of Hangul give every character and
       every pair of neighbours.
     * ``language`` names a Snowball stemmer (``english``, ``german``, …): parts that are stop words are
-      left out, the others stemmed. With None words stay as they are.
+      left out, the others stemmed. With None words are not stemmed, and stop words are those given.
+    * In languages that write compounds as one word, the first five letters are a term of their own:
+      ``Wasser`` finds ``Wasserleitung``.
     * Accents of Latin and Greek letters are dropped after stemming: ``café`` finds ``cafe``.
 
     Raises InputError for a language that has no stemmer. Safe to call from several threads.
     """
 
-    def __init__(self, language: str | None = "english") -> None:
+    def __init__(self, language: str | None = "english", stop_words: frozenset[str] | None = None) -> None:
         if language is not None and language not in Stemmer.algorithms():
             raise InputError(
                 f"bm25.language: there is no Snowball stemmer {language!r}.",
                 hint=f"{known_names(language, Stemmer.algorithms())} Or null for none.",
             )
         self.language = language
-        self._stop_words = STOP_WORDS.get(language or "", frozenset())
+        self.stop_words = STOP_WORDS.get(language or "", frozenset()) if stop_words is None else stop_words
         self._cache: dict[str, tuple[str, ...]] = {}
 
     def tokens(self, text: str) -> list[str]:
@@ -110,12 +116,15 @@ class TermAnalyzer:
 
     def _word(self, word: str) -> Iterator[str]:
         folded = word.casefold()
-        if folded in self._stop_words:
+        if folded in self.stop_words:
             return
+        stem = folded
         if self.language is not None:
             # A stemmer object is not safe to share between threads, and costs microseconds; results are cached.
-            folded = Stemmer.Stemmer(self.language, 0).stemWord(folded)
-        yield fold_accents(folded)
+            stem = Stemmer.Stemmer(self.language, 0).stemWord(folded)
+        yield fold_accents(stem)
+        if self.language in COMPOUNDING and len(folded) >= _BEGINNING:
+            yield fold_accents(folded)[:_BEGINNING] + "*"
 
 
 def fold_accents(word: str) -> str:

@@ -10,7 +10,7 @@ from ragstack.adapters.base import Record
 from ragstack.archive.base import ArchivedDocument
 from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.indexer.findings import Faults
-from ragstack.indexer.reuse import embedded_text_of
+from ragstack.indexer.reuse import encode_stored
 from ragstack.ledger.spans import StoredSpan, record_source_id
 from ragstack.ledger.writer import SourceRow
 
@@ -59,11 +59,14 @@ def compare_chunk(
     if not np.isfinite(sparse.values).all() or (sparse.values <= 0).any():
         faults.add("vector_damaged", record.id, "its sparse vector has impossible weights")
     elif bm25 is not None:
-        made = bm25.encode_passage(embedded_text_of(record.payload))
-        if not np.array_equal(made.indices, sparse.indices) or not np.allclose(
-            made.values, sparse.values, atol=_SPARSE_TOLERANCE
+        made = encode_stored(bm25, record.payload)
+        if not np.array_equal(made.vector.indices, sparse.indices) or not np.allclose(
+            made.vector.values, sparse.values, atol=_SPARSE_TOLERANCE
         ):
             faults.add("vector_damaged", record.id, "its sparse vector is not that of its text")
+        elif made.term_count != record.payload.get("term_count"):
+            told = record.payload.get("term_count")
+            faults.add("payload_wrong", record.id, f"term_count is {told!r}, not {made.term_count}")
 
 
 def _is_unit(record: Record) -> bool:

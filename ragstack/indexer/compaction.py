@@ -15,19 +15,18 @@ what is left of the old one.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-import numpy as np
-
 from ragstack.adapters.base import CollectionSpec
+from ragstack.embedding.bm25_scores import stored_term_count
 from ragstack.errors import IndexFormatError
 from ragstack.indexer.databases import remove_database
 from ragstack.indexer.disk import disk_bytes, require_free_space, reserve_bytes
 from ragstack.indexer.maintenance import ExistingIndex, store_folder
 from ragstack.indexer.reuse import embedded_text_of, text_digest
 from ragstack.indexer.staging import fault_point
-from ragstack.ledger.schema import TERMS, TOKENS, collection_name, token_vectors_file
+from ragstack.indexer.statistics import ChunkCounts, count_terms, count_tokens, new_counts
+from ragstack.ledger.schema import collection_name, token_vectors_file
 from ragstack.ledger.spans import span_chunk_ids
 from ragstack.ledger.upkeep import LedgerUpkeep
 from ragstack.ledger.writer import Generation
@@ -79,7 +78,7 @@ class _Copied:
     def __init__(self) -> None:
         self.chunks = 0
         self.largest_seq = 0
-        self.frequencies: dict[int, Counter[int]] = {TERMS: Counter(), TOKENS: Counter()}
+        self.frequencies = new_counts()
 
 
 def _copy_chunks(
@@ -113,10 +112,12 @@ def _copy_chunks(
             )
             workspace.store.upsert(target, [records[identity] for identity in ids])
             for record in records.values():
-                copied.frequencies[TERMS].update(record.sparse.indices.tolist())
+                language = str(record.payload.get("text_language", ""))
+                term_count = stored_term_count(record.payload, record.id)
+                count_terms(copied.frequencies, record.sparse, term_count, language)
                 copied.largest_seq = max(copied.largest_seq, int(record.payload["seq"]))
             if tokens is not None and new_tokens is not None:
-                _copy_tokens(tokens, new_tokens, ids, copied.frequencies[TOKENS])
+                _copy_tokens(tokens, new_tokens, ids, copied.frequencies)
             upkeep.add_embedded(
                 new.generation,
                 [(text_digest(embedded_text_of(record.payload)), identity) for identity, record in records.items()],
@@ -141,7 +142,7 @@ def _copy_chunks(
 
 
 def _copy_tokens(
-    tokens: TokenVectorStore, new_tokens: TokenVectorStore, ids: Sequence[str], counts: Counter[int]
+    tokens: TokenVectorStore, new_tokens: TokenVectorStore, ids: Sequence[str], counts: ChunkCounts
 ) -> None:
     entries = tokens.packed(ids)
     if len(entries) < len(ids):
@@ -150,7 +151,7 @@ def _copy_tokens(
     new_tokens.put_packed(entries)
     # Read back from the copy: what cannot be decoded must not become the index.
     for vectors in new_tokens.get(ids).values():
-        counts.update(np.unique(vectors.token_ids).tolist())
+        count_tokens(counts, vectors.token_ids)
 
 
 def _pages(index: ExistingIndex, left_out: set[str]) -> Iterator[list[str]]:

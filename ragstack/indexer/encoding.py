@@ -10,13 +10,13 @@ from types import TracebackType
 import numpy as np
 
 from ragstack.embedding.base import Embedder, Output, PendingEmbeddings, submit
-from ragstack.embedding.bm25 import Bm25Encoder
+from ragstack.embedding.bm25 import Bm25Encoder, EncodedPassage
 from ragstack.indexer.interruption import Interruption
 from ragstack.indexer.overlap import Writer
 from ragstack.indexer.prepare import Prepared, PreparedChunk
 from ragstack.indexer.reuse import EmbeddingCache, StoredVectors
 from ragstack.indexer.staging import EmbeddedBatch
-from ragstack.types import Int32Array, SparseVector, TokenVectors
+from ragstack.types import Chunk, Int32Array, TokenVectors
 
 _BATCHES_AHEAD = 1
 
@@ -39,11 +39,14 @@ class Encoding:
         pending = submit(self.embedder, [texts[i] for i in fresh], "passage", outputs)
         try:
             # While the model is at work.
-            sparse = [self.bm25.encode_passage(text) for text in texts]
+            sparse = [self._encode(item.chunk) for item in chunks]
         except BaseException:
             pending.cancel()
             raise
         return PendingBatch(chunks, sparse, stored, fresh, pending, self.embedder.info.dim, self.with_tokens)
+
+    def _encode(self, chunk: Chunk) -> EncodedPassage:
+        return self.bm25.encode_chunk(chunk.text, chunk.heading_path, chunk.fields, chunk.text_language)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class PendingBatch:
     """A batch that is being embedded. ``fresh``: positions of the chunks whose vectors are made now."""
 
     chunks: Sequence[PreparedChunk]
-    sparse: Sequence[SparseVector]
+    sparse: Sequence[EncodedPassage]
     stored: dict[int, StoredVectors]
     fresh: Sequence[int]
     pending: PendingEmbeddings

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ragstack.archive.base import DocumentKey
-from ragstack.ledger.schema import TERMS, TOKENS
+from ragstack.indexer.statistics import ChunkCounts, new_counts
 
 KINDS = {
     "chunk_missing": "a chunk of the ledger is not in the store: queries cannot find it",
@@ -66,7 +65,7 @@ class Findings:
     bad_documents: set[DocumentKey] = field(default_factory=set)
     extra_chunks: list[str] = field(default_factory=list)
     extra_tokens: list[str] = field(default_factory=list)
-    frequencies: dict[int, Counter[int]] = field(default_factory=lambda: {TERMS: Counter(), TOKENS: Counter()})
+    frequencies: ChunkCounts = field(default_factory=new_counts)
     sources: int = 0
     chunks: int = 0
     documents: int = 0

@@ -6,12 +6,9 @@ ids of all chunks and the vocabulary.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-
-import numpy as np
 
 from ragstack.adapters.base import Record
 from ragstack.adapters.qdrant_damage import deadly_because
@@ -24,13 +21,15 @@ from ragstack.indexer.chunk_check import commit_group, compare_chunk
 from ragstack.indexer.databases import integrity_problems
 from ragstack.indexer.findings import Faults, Findings
 from ragstack.indexer.maintenance import ExistingIndex, store_folder, unknown_collections, unknown_files
+from ragstack.indexer.statistics import KINDS, count_terms, count_tokens, new_counts
 from ragstack.ledger.schema import (
     ARCHIVE_FILE,
     ERASING_FILE,
+    LANGUAGES,
     LEDGER_FILE,
+    LENGTHS,
     REPAIRING_FILE,
     TERMS,
-    TOKENS,
     collection_name,
 )
 from ragstack.ledger.spans import span_chunk_ids
@@ -193,7 +192,7 @@ class _Scan:
 
     def _check_source(self, row: SourceRow, ids: Sequence[str], bm25: Bm25Encoder | None) -> None:
         faults = Faults()
-        counts: dict[int, Counter[int]] = {TERMS: Counter(), TOKENS: Counter()}
+        counts = new_counts()
         documents = self._documents(row, faults)
         if bm25 is None:
             self.findings.documents += len(documents)
@@ -208,9 +207,13 @@ class _Scan:
                         faults.add("chunk_missing", identity, "")
                     continue
                 compare_chunk(record, row, span, documents.get(span.record), self._newest_seq, faults, bm25)
-                counts[TERMS].update(record.sparse.indices.tolist())
+                term_count, language = record.payload.get("term_count"), record.payload.get("text_language")
+                if isinstance(term_count, int) and isinstance(language, str):
+                    count_terms(counts, record.sparse, term_count, language)
+                else:
+                    faults.add("payload_wrong", identity, "it does not tell its number of terms and its language")
                 if identity in tokens:
-                    counts[TOKENS].update(np.unique(tokens[identity].token_ids).tolist())
+                    count_tokens(counts, tokens[identity].token_ids)
         for kind, (detail, found) in faults.found.items():
             share = f"{len(found)} of {len(ids)} chunks" if found else ""
             self.findings.add(kind, row.source_id, "; ".join(part for part in (share, detail) if part), found)
@@ -305,12 +308,11 @@ class _Scan:
     def _compare_frequencies(self) -> None:
         with LedgerUpkeep(self._workspace.state_dir) as upkeep:
             recorded = upkeep.frequencies(self.index.generation.generation)
-        names = {TERMS: "terms", TOKENS: "word pieces"}
-        kinds = [kind for kind in names if recorded.get(kind, {}) != dict(self.findings.frequencies[kind])]
-        if TERMS in kinds:
-            # Either the counts are wrong or sparse vectors are: making these again tells, and names the sources.
+        kinds = [kind for kind in KINDS if recorded.get(kind, {}) != dict(self.findings.frequencies[kind])]
+        if {TERMS, LENGTHS, LANGUAGES} & set(kinds):
+            # Either the counts are wrong or chunks are: making their vectors again tells, and names the sources.
             bm25 = build_bm25(self._workspace.config)
-            self.findings.frequencies = {TERMS: Counter(), TOKENS: Counter()}
+            self.findings.frequencies = new_counts()
             for row in self._rows.values():
                 self._check_source(row, self._ids(row), bm25)
             if self.findings.damaged_sources:
@@ -319,4 +321,4 @@ class _Scan:
             counted = self.findings.frequencies[kind]
             told = recorded.get(kind, {})
             wrong = sum(told.get(i, 0) != counted.get(i, 0) for i in told.keys() | counted.keys())
-            self.findings.add("frequencies_wrong", LEDGER_FILE, f"{wrong} {names[kind]}")
+            self.findings.add("frequencies_wrong", LEDGER_FILE, f"{wrong} {KINDS[kind]}")

@@ -14,6 +14,7 @@ from ragstack.config.models import FieldConfig
 from ragstack.errors import InputError, SourceError
 from ragstack.indexer.discovery import FoundFile
 from ragstack.indexer.fields import field_values
+from ragstack.indexer.text_languages import text_languages
 from ragstack.ledger.spans import StoredSpan
 from ragstack.ledger.writer import FileStat, PublishedSource, SourceRow
 from ragstack.parsing.base import RawSource
@@ -140,7 +141,10 @@ class Preparation:
         for document in parser.parse(RawSource(source, read.data, media_type)):
             record = document.source.source_id[len(source.source_id) + 1 :]
             documents.append((DocumentKey(source.source_version, parser_id, record), document))
-            chunks += [PreparedChunk(chunk, media_type, parser_id, record) for chunk in self._chunks(document)]
+        languages = text_languages([document for _, document in documents])
+        for (key, document), language in zip(documents, languages, strict=True):
+            found = self._chunks(document, language)
+            chunks += [PreparedChunk(chunk, media_type, parser_id, key.record) for chunk in found]
         spans = [StoredSpan(c.record, c.chunk.byte_start, c.chunk.byte_end, c.chunk.token_count) for c in chunks]
         warnings = [
             f"{file.path}: {words}: {document.metadata[key]}"
@@ -150,7 +154,7 @@ class Preparation:
         ]
         return Prepared(row(media_type, parser_id, "" if chunks else "empty", spans), documents, chunks, warnings)
 
-    def _chunks(self, document: Document) -> list[Chunk]:
+    def _chunks(self, document: Document, language: str) -> list[Chunk]:
         values = field_values(document.metadata, self.fields)
         source, data = document.source, document.canonical_bytes
         chunks: list[Chunk] = []
@@ -163,7 +167,7 @@ class Preparation:
             chunks.append(
                 Chunk(
                     identity, source.source_id, source.source_version, span.byte_start, span.byte_end,
-                    text, span.token_count, path, values,
+                    text, span.token_count, path, values, language,
                 )
             )  # fmt: skip
         return chunks

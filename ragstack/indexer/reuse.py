@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from ragstack.adapters.base import Payload, VectorStore
+from ragstack.embedding.bm25 import Bm25Encoder, EncodedPassage
 from ragstack.ledger.schema import collection_name
 from ragstack.ledger.snapshot import SnapshotReader
 from ragstack.reranking.base import TokenVectorStore
@@ -21,6 +22,12 @@ from ragstack.types import Float32Array, Int32Array, embedded_prefix
 def embedded_text_of(payload: Payload) -> str:
     """What was embedded for a stored chunk."""
     return embedded_prefix(payload["heading_path"]) + str(payload["text"])
+
+
+def encode_stored(bm25: Bm25Encoder, payload: Payload) -> EncodedPassage:
+    """The sparse vector and length that a stored chunk's payload stands for."""
+    language = str(payload.get("text_language", ""))
+    return bm25.encode_chunk(str(payload["text"]), payload["heading_path"], payload, language)
 
 
 def text_digest(embedded_text: str) -> bytes:

@@ -15,25 +15,27 @@ the ledger can name.
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-
-import numpy as np
 
 from ragstack.adapters.base import CollectionSpec, Record, VectorStore
 from ragstack.archive.base import DocumentArchive
+from ragstack.embedding.bm25 import EncodedPassage
+from ragstack.embedding.bm25_scores import stored_term_count
 from ragstack.errors import IndexFormatError
 from ragstack.filters import Condition
 from ragstack.indexer.memory import return_freed_memory
 from ragstack.indexer.prepare import Prepared, PreparedChunk
 from ragstack.indexer.reuse import embedded_text_of, text_digest
+from ragstack.indexer.statistics import ChunkCounts, count_terms, count_tokens, new_counts
 from ragstack.ledger.pins import Pins
-from ragstack.ledger.schema import TERMS, TOKENS, collection_name
+from ragstack.ledger.schema import collection_name
 from ragstack.ledger.spans import span_chunk_ids
 from ragstack.ledger.writer import CommitGroup, Generation, Ledger
 from ragstack.reranking.base import PackedTokens, TokenVectorStore
-from ragstack.types import Float32Array, Int32Array, SparseVector, TokenVectors
+from ragstack.types import Float32Array, Int32Array, TokenVectors
 
 _BATCH = 500
 _LEDGER_BYTES, _STORE_BYTES, _PAYLOAD_BYTES = 1_000_000, 6_000_000, 2_000
@@ -51,7 +53,7 @@ class EmbeddedBatch:
 
     chunks: Sequence[PreparedChunk]
     dense: Float32Array
-    sparse: Sequence[SparseVector]
+    sparse: Sequence[EncodedPassage]
     tokens: Sequence[TokenVectors | bytes] | None
     token_ids: Sequence[Int32Array] | None
 
@@ -89,7 +91,7 @@ class Stager:
         self._archive = archive
         self._token_vectors = token_vectors
         self._collection = collection_name(generation.generation)
-        self._added: dict[int, Counter[int]] = defaultdict(Counter)
+        self._added = new_counts()
         self._embedded: list[tuple[bytes, str]] = []
         store.ensure_collection(spec)
         self._check_store(generation.chunk_count)
@@ -117,7 +119,7 @@ class Stager:
         fault_point("recovered-store")
         if self._token_vectors is not None:
             self._token_vectors.delete_after(self._committed_seq)
-        self._added.clear()
+        self._added = new_counts()
         self._embedded.clear()
         fault_point("recovered")
         self.purge()
@@ -129,8 +131,8 @@ class Stager:
         seq = self._committed_seq + 1
         self._store.upsert(self._collection, [_record(batch, i, seq) for i in range(len(batch.chunks))])
         fault_point("staged")
-        for vector in batch.sparse:
-            self._added[TERMS].update(vector.indices.tolist())
+        for item, passage in zip(batch.chunks, batch.sparse, strict=True):
+            count_terms(self._added, passage.vector, passage.term_count, item.chunk.text_language)
         self._embedded += [(text_digest(item.chunk.embedded_text), item.chunk.chunk_id) for item in batch.chunks]
         if self._token_vectors is not None and batch.tokens is not None and batch.token_ids is not None:
             ids = [item.chunk.chunk_id for item in batch.chunks]
@@ -141,14 +143,14 @@ class Stager:
             for chunk_id, token_ids in zip(ids, batch.token_ids, strict=True):
                 # What is counted must be what is kept: it is read back when the chunk is replaced.
                 kept = fresh[chunk_id].token_ids if chunk_id in fresh else token_ids
-                self._added[TOKENS].update(np.unique(kept).tolist())
+                count_tokens(self._added, kept)
         fault_point("staged-tokens")
 
     def _bytes_of(self, batch: EmbeddedBatch) -> int:
         """About what a batch takes on disk. Databases write into a log first, then into their files."""
         tokens = sum(map(len, batch.token_ids or ())) * self._token_bytes
         payloads = sum(len(item.chunk.text) + _PAYLOAD_BYTES for item in batch.chunks)
-        sparse = sum(map(len, batch.sparse)) * 12
+        sparse = sum(len(passage.vector) for passage in batch.sparse) * 12
         return 2 * (tokens + payloads + batch.dense.nbytes + sparse) + _STORE_BYTES
 
     def publish(self, sources: Sequence[Prepared], deleted: Sequence[str] = ()) -> None:
@@ -165,7 +167,7 @@ class Stager:
         if self._token_vectors is not None:
             self._token_vectors.flush()
         fault_point("flushed")
-        frequencies = {kind: Counter(counts) for kind, counts in self._added.items()}
+        frequencies = deepcopy(self._added)
         source_ids = [*deleted, *(source.row.source_id for source in sources)]
         replaced = self._subtract_replaced(source_ids, frequencies)
         rows = [source.row for source in sources]
@@ -173,7 +175,7 @@ class Stager:
         self._ledger.publish(self._generation, group)
         fault_point("published")
         self._committed_seq += 1
-        self._added.clear()
+        self._added = new_counts()
         self._embedded.clear()
         return_freed_memory()
 
@@ -220,9 +222,7 @@ class Stager:
             # Who read the ledger before that searches without a filter and would see what is staged now.
             self._pins.wait_for_unfiltered(self._generation, LONGEST_QUERY_S)
 
-    def _subtract_replaced(
-        self, source_ids: Iterable[str], frequencies: dict[int, Counter[int]]
-    ) -> list[tuple[bytes, str]]:
+    def _subtract_replaced(self, source_ids: Iterable[str], frequencies: ChunkCounts) -> list[tuple[bytes, str]]:
         """Take the terms and word pieces of the versions that are replaced out of the corpus statistics.
 
         Returns text digest and id of their chunks.
@@ -241,9 +241,10 @@ class Stager:
                     )
                 for record in records.values():
                     replaced.append((text_digest(embedded_text_of(record.payload)), record.id))
-                    frequencies.setdefault(TERMS, Counter()).subtract(record.sparse.indices.tolist())
+                    language = str(record.payload.get("text_language", ""))
+                    count_terms(frequencies, record.sparse, stored_term_count(record.payload, record.id), language, -1)
                 for vectors in tokens.values():
-                    frequencies.setdefault(TOKENS, Counter()).subtract(np.unique(vectors.token_ids).tolist())
+                    count_tokens(frequencies, vectors.token_ids, -1)
         return replaced
 
 
@@ -261,10 +262,12 @@ def _record(batch: EmbeddedBatch, index: int, seq: int) -> Record:
         "byte_start": chunk.byte_start,
         "byte_end": chunk.byte_end,
         "token_count": chunk.token_count,
+        "term_count": batch.sparse[index].term_count,
+        "text_language": chunk.text_language,
         "heading_path": list(chunk.heading_path),
         "text": chunk.text,
     }
-    return Record(chunk.chunk_id, batch.dense[index], batch.sparse[index], payload)
+    return Record(chunk.chunk_id, batch.dense[index], batch.sparse[index].vector, payload)
 
 
 def _batches(ids: Sequence[str]) -> Iterable[Sequence[str]]:

@@ -13,8 +13,10 @@ ERASING_FILE = "erasing"
 REPAIRING_FILE = "repairing"
 WHAT = "ledger"
 
-# Frequencies of two kinds are kept: BM25 terms (sparse leg) and word pieces (late interaction).
-TERMS, TOKENS = 0, 1
+# In how many chunks something occurs is counted for BM25 terms (sparse leg), for word pieces (late interaction), for
+# lengths and for languages. The id of a length is a number of terms, so that average and longest are exact whatever
+# comes and goes; that of a language is :func:`language_number`.
+TERMS, TOKENS, LENGTHS, LANGUAGES = 0, 1, 2, 3
 
 SCHEMA = """
 CREATE TABLE generations (
@@ -90,6 +92,16 @@ CREATE TABLE runs (
     report TEXT
 )
 """
+
+
+def language_number(code: str) -> int:
+    """The id of a language's count: the bytes of its ISO 639 code as a number; 0 where it is not known."""
+    return int.from_bytes(code.encode("ascii"), "big")
+
+
+def language_code(number: int) -> str:
+    """The inverse of :func:`language_number`."""
+    return number.to_bytes((number.bit_length() + 7) // 8, "big").decode("ascii")
 
 
 def collection_name(generation: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ragstack.errors import IndexNotFoundError
-from ragstack.ledger.schema import FORMAT_VERSION, LEDGER_FILE, WHAT
+from ragstack.ledger.schema import FORMAT_VERSION, LANGUAGES, LEDGER_FILE, LENGTHS, WHAT, language_code
 from ragstack.ledger.spans import StoredSpan, span_chunk_ids, unpack_spans
 from ragstack.source_names import path_of_name
 from ragstack.sqlite import open_read_only, translated
@@ -22,13 +22,22 @@ from ragstack.types import Float32Array
 _MAX_VARIABLES = 900
 
 
+@dataclass(frozen=True, slots=True)
+class TermLengths:
+    """How long the chunks of a snapshot are, in BM25 terms; 0 where no chunk has a term."""
+
+    average: float
+    longest: int
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One generation as it was committed.
 
     Chunks with ``seq > committed_seq`` are staged and must not be seen; ``stale`` are the ids of chunks
     that were published away but perhaps not purged from the store yet. ``config`` holds the blocks the
-    generation was built with: queries embed with its model, whatever the current config file says.
+    generation was built with: queries embed with its model, whatever the current config file says. ``text_languages``
+    are those of the chunks, by ISO 639-1 code; one may be empty: unknown.
     """
 
     generation: int
@@ -38,6 +47,8 @@ class Snapshot:
     group_open: bool
     chunk_count: int
     stale: frozenset[str]
+    term_lengths: TermLengths
+    text_languages: frozenset[str]
 
     @property
     def needs_filter(self) -> bool:
@@ -87,8 +98,9 @@ class SnapshotReader:
         ):
             stale += span_chunk_ids(source_id, version, unpack_spans(spans), fingerprint)
         return Snapshot(
-            generation, fingerprint, json.loads(config), committed_seq, bool(group_open), chunk_count, frozenset(stale)
-        )
+            generation, fingerprint, json.loads(config), committed_seq, bool(group_open), chunk_count, frozenset(stale),
+            self._term_lengths(generation), self._text_languages(generation),
+        )  # fmt: skip
 
     def frequencies(self, generation: int, kind: int, ids: Sequence[int]) -> Float32Array:
         """In how many chunks each term or word piece occurs: ``(len(ids),) float32``, 0 for unknown ones."""
@@ -115,6 +127,19 @@ class SnapshotReader:
                 (generation, source_id, source_version) * 2,
             ).fetchone()
         return [] if row is None else unpack_spans(row[0])
+
+    def _term_lengths(self, generation: int) -> TermLengths:
+        total, chunks, longest = self._connection.execute(
+            "SELECT sum(id * frequency), sum(frequency), max(id) FROM frequencies WHERE generation=? AND kind=?",
+            (generation, LENGTHS),
+        ).fetchone()
+        return TermLengths(total / chunks, longest) if chunks else TermLengths(0.0, 0)
+
+    def _text_languages(self, generation: int) -> frozenset[str]:
+        rows = self._connection.execute(
+            "SELECT id FROM frequencies WHERE generation=? AND kind=?", (generation, LANGUAGES)
+        ).fetchall()
+        return frozenset(language_code(row[0]) for row in rows)
 
     def embedded(self, generation: int, digests: Sequence[bytes]) -> dict[bytes, str]:
         """The published chunk that has each digest's embedded text, for those that have one."""

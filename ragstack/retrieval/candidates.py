@@ -6,25 +6,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from ragstack.adapters.base import Hit, SearchParams, VectorStore
+from ragstack.adapters.base import Hit, HybridHits, SearchParams, VectorStore
 from ragstack.config.retrieval import RetrievalConfig
+from ragstack.embedding.bm25_scores import Bm25Query, stored_term_count
 from ragstack.errors import IndexFormatError
 from ragstack.filters import Condition, Filter, all_of
 from ragstack.ledger.schema import collection_name
 from ragstack.ledger.snapshot import Snapshot
 from ragstack.reranking.base import RerankCandidate
 from ragstack.retrieval.fusion import FusedHit, fuse_rrf, fuse_weighted
-from ragstack.types import Chunk, Float32Array, SparseVector
+from ragstack.retrieval.phrase_search import PhraseQuery, narrowed_to_phrases
+from ragstack.retrieval.sparse_leg import SparseLeg, exact_scores
+from ragstack.types import Chunk, Float32Array
 
 
 @dataclass(frozen=True)
 class LegQuery:
-    """The query as the two legs see it; None for a leg that is not searched."""
+    """The query as the two legs see it. ``phrases`` is None for one without quoted phrases."""
 
     dense: Float32Array
-    sparse: SparseVector
+    sparse: Bm25Query
+    phrases: PhraseQuery | None = None
 
 
 @dataclass(frozen=True)
@@ -41,27 +43,26 @@ class Retriever:
         pinned = filter
         if snapshot.needs_filter:
             pinned = all_of(filter, Condition("seq", "lte", snapshot.committed_seq))
-        first: dict[str, list[Hit]] = {}
+        sparse_leg = SparseLeg(self.store, collection, query.sparse, pinned, snapshot.stale)
+        first: HybridHits | None = None
         if self.config.mode == "hybrid":
-            both = self.store.search_hybrid(
-                collection, query.dense, query.sparse, top_k, filter=pinned, params=self.params
+            # One request for both legs, where the store can; the dense leg is cut below.
+            depth = sparse_leg.first_depth(top_k)
+            first = self.store.search_hybrid(
+                collection, query.dense, query.sparse.vector, depth, filter=pinned, params=self.params
             )
-            first = {"dense": both.dense, "sparse": both.sparse}
         legs: dict[str, list[Hit]] = {}
         if self.config.mode in ("hybrid", "dense"):
             legs["dense"] = _refilled(
                 lambda k: self.store.search_dense(collection, query.dense, k, filter=pinned, params=self.params),
                 top_k,
                 snapshot.stale,
-                first.get("dense"),
+                first.dense if first else None,
             )
         if self.config.mode in ("hybrid", "sparse"):
-            legs["sparse"] = _refilled(
-                lambda k: self.store.search_sparse(collection, query.sparse, k, filter=pinned),
-                top_k,
-                snapshot.stale,
-                first.get("sparse"),
-            )
+            legs["sparse"] = sparse_leg.search(top_k, first.sparse if first else None)
+        if query.phrases is not None:
+            legs = narrowed_to_phrases(query.phrases, sparse_leg, legs, query.dense, top_k)
         fusion = self.config.fusion
         set_weights = {"dense": fusion.dense_weight, "sparse": fusion.sparse_weight}
         # Fusing one leg keeps its order, whatever its weight.
@@ -80,7 +81,9 @@ class Retriever:
             if hit.id in records:
                 record = records[hit.id]
                 scores.setdefault("dense", float(record.dense @ query.dense))
-                scores.setdefault("sparse", sparse_dot(query.sparse, record.sparse))
+                if "sparse" not in scores:
+                    count = stored_term_count(record.payload, record.id)
+                    scores["sparse"] = float(exact_scores(query.sparse, [record.sparse], [count])[0])
             candidates.append(RerankCandidate(chunk_of(hit.id, hit.payload), scores.get("dense"), scores.get("sparse")))
         return candidates
 
@@ -90,7 +93,7 @@ def _refilled(
 ) -> list[Hit]:
     """Search until ``top_k`` hits are left after the stale ones are dropped, or the store has no more.
 
-    ``first`` is what a search for ``top_k`` has already found, if there was one.
+    ``first`` is what a search for at least ``top_k`` has already found, if there was one.
     """
     wanted = top_k
     while True:
@@ -99,12 +102,6 @@ def _refilled(
         if len(kept) >= top_k or len(hits) < wanted:
             return kept[:top_k]
         wanted = min(wanted * 2, top_k + len(stale))
-
-
-def sparse_dot(first: SparseVector, second: SparseVector) -> float:
-    """The dot product of two sparse vectors."""
-    _, left, right = np.intersect1d(first.indices, second.indices, assume_unique=True, return_indices=True)
-    return float(first.values[left] @ second.values[right])
 
 
 def chunk_of(chunk_id: str, payload: Mapping[str, Any]) -> Chunk:

@@ -212,7 +212,7 @@ class QueryEngine:
             hold(snapshot)
             parts = in_use(self._parts_of(snapshot))
             frequencies = partial(self._frequencies, snapshot.generation)
-            query, legs = parts.encode_query(search_text, snapshot.chunk_count, frequencies)
+            query, legs = parts.encode_query(search_text, snapshot, frequencies)
         retriever = Retriever(self._store, retrieval, parts.search_params)
         pinned = all_of(retrieval.parsed_filter(), request.filter)
         with clock.stage("retrieve"):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ragstack.assembly import (
 from ragstack.config.models import PipelineConfig
 from ragstack.embedding.base import Embedder
 from ragstack.embedding.bm25 import Bm25Encoder
+from ragstack.embedding.bm25_scores import Bm25Query
 from ragstack.errors import InputError
 from ragstack.generation.base import WeightedTokens
 from ragstack.ledger.schema import TERMS, TOKENS, token_vectors_file
@@ -33,6 +34,8 @@ from ragstack.reranking.relevance import REFERENCE, REFERENCE_MODEL, Background,
 from ragstack.retrieval.background import measure_background
 from ragstack.retrieval.candidates import LegQuery
 from ragstack.retrieval.passages import Passage
+from ragstack.retrieval.phrase_search import PhraseQuery
+from ragstack.retrieval.phrases import quoted_phrases
 from ragstack.types import Float32Array, TokenVectors
 
 _BLOCKS_OF_THE_INDEX = ("fields", "chunker", "embedder")
@@ -88,7 +91,7 @@ class GenerationParts:
         store = self.config.store
         return SearchParams(exact=getattr(store, "exact", False), ef_search=getattr(store, "ef_search", None))
 
-    def encode_query(self, text: str, chunk_count: int, frequencies: Frequencies) -> tuple[RerankQuery, LegQuery]:
+    def encode_query(self, text: str, snapshot: Snapshot, frequencies: Frequencies) -> tuple[RerankQuery, LegQuery]:
         """The query as legs and reranker see it. Raises InputError for a text longer than the model reads."""
         info = self.embedder.info
         count = self.embedder.tokenizer.count([text])[0]
@@ -99,12 +102,28 @@ class GenerationParts:
         vectors = self.embedder.embed([text], "query", ("dense", "tokens"))
         if vectors.dense is None or vectors.tokens is None:
             raise ValueError("the embedder did not return what it was asked for")
-        weighted = self._weighted(vectors.tokens[0], chunk_count, frequencies)
-        sparse = self.bm25.encode_query(text, lambda ids: [int(n) for n in frequencies(TERMS, ids)], chunk_count)
-        ceiling = float(sparse.values.sum()) * (self.bm25.k1 + 1)
-        scale = RelevanceScale(chunk_count, ceiling, self.background)
+        weighted = self._weighted(vectors.tokens[0], snapshot.chunk_count, frequencies)
+        asked = partial(self._bm25_query, snapshot, frequencies)
+        # A passage is in one language: what it can reach at most is the best of the languages' analyses.
+        totals = [float(asked(text, {code}).vector.values.sum()) for code in sorted(snapshot.text_languages)]
+        ceiling = max(totals, default=0.0) * (self.bm25.k1 + 1)
+        scale = RelevanceScale(snapshot.chunk_count, ceiling, self.background)
         query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf, scale)
-        return query, LegQuery(vectors.dense[0], sparse)
+        phrases = quoted_phrases(text) if self.config.retrieval.phrases == "require" else ()
+        words = "\n".join(phrase.text for phrase in phrases)
+        quoted = PhraseQuery(phrases, [asked(words, {code}) for code in sorted(snapshot.text_languages)])
+        return query, LegQuery(vectors.dense[0], asked(text, snapshot.text_languages), quoted if phrases else None)
+
+    def _bm25_query(
+        self, snapshot: Snapshot, frequencies: Frequencies, text: str, text_languages: Collection[str]
+    ) -> Bm25Query:
+        def document_frequency(ids: Sequence[int]) -> list[int]:
+            return [int(n) for n in frequencies(TERMS, ids)]
+
+        vector = self.bm25.encode_query(text, document_frequency, snapshot.chunk_count, text_languages)
+        # Where no chunk has a term there is no average, and nothing to be found either.
+        average = snapshot.term_lengths.average or self.bm25.nominal_length
+        return Bm25Query(self.bm25, vector, average, snapshot.term_lengths.longest)
 
     @cached_property
     def background(self) -> Background:

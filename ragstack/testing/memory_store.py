@@ -143,7 +143,7 @@ class MemoryStore:
                 score = float(np.float32(sum(value * weights.get(index, 0.0) for index, value in terms)))
                 if score > 0:
                     scored.append((score, record))
-            return _best(scored, top_k)
+            return [replace(hit, sparse=kept.records[hit.id].sparse) for hit in _best(scored, top_k)]
 
     def search_hybrid(
         self,

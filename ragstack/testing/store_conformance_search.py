@@ -150,6 +150,10 @@ class SearchConformance:
             hits = store.search_sparse("main", make_sparse(weights), 200)
             assert {hit.id for hit in hits} == {id_ for id_, score in expected.items() if score > 0}
             assert [hit.score for hit in hits] == pytest.approx([expected[hit.id] for hit in hits], rel=1e-5)
+            for hit in hits:
+                if hit.sparse is not None:
+                    assert hit.sparse.indices.tolist() == vectors[hit.id].indices.tolist()
+                    assert hit.sparse.values.tolist() == vectors[hit.id].values.tolist()
             assert hits == sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
     def test_empty_sparse_vectors_find_nothing_and_are_not_found(self, filled: VectorStore) -> None:

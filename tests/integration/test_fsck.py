@@ -162,6 +162,9 @@ DAMAGE: dict[str, tuple[Callable[[Index], None], set[str]]] = {
     "no group": (with_payload(seq=None), {"payload_wrong"}),
     "another text": (with_payload(text="Never written."), {"text_wrong"}),
     "no text": (with_payload(text=None), {"text_wrong"}),
+    "another length": (with_payload(term_count=9999), {"payload_wrong"}),
+    "no length": (with_payload(term_count=None), {"payload_wrong"}),
+    "another language": (with_payload(text_language="de"), {"vector_damaged"}),
     "a vector": (stretch_vector, {"vector_damaged"}),
     "sparse terms": (wrong_terms, {"vector_damaged"}),
     "token vectors lost": (
@@ -184,6 +187,8 @@ DAMAGE: dict[str, tuple[Callable[[Index], None], set[str]]] = {
         sql(LEDGER_FILE, "UPDATE frequencies SET frequency=frequency+1 WHERE kind=0"),
         {"frequencies_wrong"},
     ),
+    "length counts": (sql(LEDGER_FILE, "DELETE FROM frequencies WHERE kind=2"), {"frequencies_wrong"}),
+    "language counts": (sql(LEDGER_FILE, "DELETE FROM frequencies WHERE kind=3"), {"frequencies_wrong"}),
     "word piece counts": (sql(LEDGER_FILE, "DELETE FROM frequencies WHERE kind=1"), {"frequencies_wrong"}),
     "the number of chunks": (sql(LEDGER_FILE, "UPDATE generations SET chunk_count=3"), {"count_wrong"}),
     "a collection and a file too many": (unknown_collection, {"leftover"}),

@@ -145,6 +145,11 @@ indexer:
         ("embedder: {type: 5, x: 1}", (1, 18, "embedder.type"), "expected the name of a type, got 5. Known: onnx"),
         ("store: {type: }", (1, 14, "store.type"), "expected the name of a type, got nothing"),
         ("embedder: {bm25: {language: klingon}}", (1, 29, "embedder.bm25.language"), "'english'"),
+        (
+            "fields: {title: {type: keyword}}\nembedder:\n  bm25:\n    field_weights: {titel: 3}",
+            (4, 21, "embedder.bm25.field_weights.titel"),
+            "did you mean 'title'?",
+        ),
         ("top_k: 5", (1, 1, "top_k"), "did you mean 'retrieval.top_k'?"),
         ("retrieval: {topk: 5}", (1, 13, "retrieval.topk"), "did you mean 'top_k'?"),
         ("server: {prot: 5}", (1, 10, "server.prot"), "did you mean 'port'?"),

@@ -48,7 +48,7 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
 
 
 def blocks(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    if isinstance(value, dict) and path not in (("fields",),):
+    if isinstance(value, dict) and path not in (("fields",), ("embedder", "bm25", "field_weights")):
         yield path
         for key, item in value.items():
             yield from blocks(item, (*path, key))

@@ -12,11 +12,11 @@ import pytest
 
 from ragstack.ledger.file_pins import FilePins
 from ragstack.ledger.pins import Pins, SnapshotPins
-from ragstack.ledger.snapshot import Snapshot
+from ragstack.ledger.snapshot import Snapshot, TermLengths
 
 
 def snapshot(generation: int, seq: int, *, group_open: bool = False) -> Snapshot:
-    return Snapshot(generation, "f", {}, seq, group_open, 0, frozenset())
+    return Snapshot(generation, "f", {}, seq, group_open, 0, frozenset(), TermLengths(0.0, 0), frozenset())
 
 
 @pytest.fixture(params=["files", "process"])
