@@ -81,7 +81,9 @@ def small_corpora(base: Path, asked: Mapping[str, Sequence[Asked]]) -> Iterator[
                 kept = {source.split("/")[1] for source in gold.source_ids}
                 kept |= set(draw.sample(files, per_corpus))
             else:
-                kept = set(files[number * 4 * per_corpus : (number * 4 + 1) * per_corpus])
+                kept = set(files[number * 4 * per_corpus :][:per_corpus])
+            if not kept:
+                continue
             folder = base / f"small-{name}" / str(number) / "corpus"
             if not folder.exists():
                 folder.mkdir(parents=True)
@@ -117,7 +119,8 @@ def fit(sets: Mapping[str, list[Seen]], columns: Sequence[int]) -> Float64Array:
             curve = share * p * (1 - p)
             ridge = 2e-5 * np.append(np.ones(len(weights)), 0)
             step = x[:, :-1].T @ (share * (y - p)) - ridge * beta
-            beta = beta + np.linalg.solve((x[:, :-1].T * curve) @ x[:, :-1] + np.diag(ridge + 1e-9), step)
+            change = np.linalg.solve((x[:, :-1].T * curve) @ x[:, :-1] + np.diag(ridge + 1e-9), step)
+            beta = beta + change * min(1.0, 5 / max(np.abs(change).max(), 1e-9))  # far from the best fit it leaps
         weights, intercept = beta[:-1], beta[-1]
     return beta
 

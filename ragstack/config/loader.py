@@ -14,7 +14,13 @@ from pydantic import ValidationError
 
 from ragstack.config.block import ConfigBlock
 from ragstack.config.blocks import block_for, block_value, blocks_in, installed_types
-from ragstack.config.checks import cascade_mistakes, field_weight_mistakes, filter_mistakes, type_mistakes
+from ragstack.config.checks import (
+    cascade_mistakes,
+    expansion_mistakes,
+    field_weight_mistakes,
+    filter_mistakes,
+    type_mistakes,
+)
 from ragstack.config.messages import Mistake, mistake_from
 from ragstack.config.models import PipelineConfig
 from ragstack.config.yaml_source import MAX_FILE_BYTES, KeyPath, Place, YamlSource, dotted, read_yaml
@@ -117,6 +123,7 @@ def _validated(source: YamlSource, installed: Callable[[str], Sequence[str]]) ->
                 path[:2] in (("reranker",), ("reranker", "stages"), ("retrieval", "rerank_k")) for path in spoiled
             ):
                 _note(source, cascade_mistakes(outcome), values, spoiled)
+            _note(source, expansion_mistakes(outcome), values, spoiled)
             if not any(path[0] == "fields" for path in spoiled):
                 _note(source, field_weight_mistakes(outcome), values, spoiled)
             return outcome

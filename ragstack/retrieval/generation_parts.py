@@ -110,6 +110,11 @@ class GenerationParts:
             raise ValueError("the embedder did not return what it was asked for")
         weighted = self._weighted(vectors.tokens[0], snapshot.chunk_count, frequencies)
         asked = partial(self._bm25_query, snapshot, frequencies)
+        # A passage is in one language: what it can reach at most is the best of the languages' analyses.
+        totals = [float(asked(text, {code}).vector.values.sum()) for code in sorted(snapshot.text_languages)]
+        ceiling = max(totals, default=0.0) * (self.bm25.k1 + 1)
+        scale = RelevanceScale(snapshot.chunk_count, ceiling, self.background)
+        query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf, scale)
         phrases = quoted_phrases(text) if self.config.retrieval.phrases == "require" else ()
         words = "\n".join(phrase.text for phrase in phrases)
         quoted = PhraseQuery(phrases, [asked(words, {code}) for code in sorted(snapshot.text_languages)])
@@ -133,7 +138,7 @@ class GenerationParts:
     @cached_property
     def background(self) -> Background:
         """What unrelated texts have in common with this model: known of the default one, measured of any other."""
-        if self.embedder.info.name == REFERENCE_MODEL:
+        if self.embedder.info.name == REFERENCE_MODEL and not recomputes_token_vectors(self.config):
             return REFERENCE
         return measure_background(self.embedder, self._prepared)
 
