@@ -282,3 +282,22 @@ def test_registry() -> None:
     assert RERANKERS.load("cross_encoder") is CrossEncoderReranker
     with pytest.raises(InputError, match=r"reranker.threads: must be at least 1, got 0"):
         CrossEncoderReranker("x", threads=0)
+
+
+def test_a_pinned_model_of_the_hub_is_run_from_its_cache(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = tmp_path / "models--org--words-in-common" / "snapshots" / commit
+    (snapshot / "onnx").mkdir(parents=True)
+    (snapshot / "onnx" / "model.onnx").hardlink_to(folder / "model.onnx")
+    for name in ("config.json", "tokenizer.json"):
+        (snapshot / name).write_bytes((folder / name).read_bytes())
+    reranker = CrossEncoderReranker("org/words-in-common", commit)
+    assert reranker.name == "cross_encoder:org/words-in-common"
+    assert reranker.rerank(ask(QUERY), [candidate("a", TEXTS["a"]), candidate("b", TEXTS["b"])])[0].chunk_id == "b"
+    with pytest.raises(RerankingError, match=r"reranker\.model: 'org/other' at revision 'v1' could not be downloaded"):
+        CrossEncoderReranker("org/other", "v1")
