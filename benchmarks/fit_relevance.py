@@ -32,7 +32,7 @@ from ragstack.reranking.relevance import REFERENCE, RelevanceScale, relevance
 from ragstack.retrieval.engine import QueryEngine, QueryRequest
 
 Float64Array = NDArray[np.float64]
-LOG_COUNT = -1.2
+LOG_COUNT = -1.0
 REFUSED = 0.024
 # The logistic function is made half as steep, so that its values are spread over 0 to 1.
 TEMPERATURE = 2.0
@@ -51,12 +51,15 @@ def seen(engine: QueryEngine, question: str, is_answerable: bool) -> Seen:
     """Ask one question; what relevance is made of is taken where the reranker hands it over."""
     found: list[Float64Array] = []
 
-    def record(scale: RelevanceScale, cosine: Float64Array, sparse: Float64Array, maxsim: Float64Array) -> Float64Array:
+    def record(
+        scale: RelevanceScale, cosine: Float64Array, sparse: Float64Array, maxsim: Float64Array | None
+    ) -> Float64Array:
+        matched = np.zeros(len(cosine)) if maxsim is None else maxsim
         ceiling = scale.sparse_ceiling or 1.0
         count = min(math.log10(max(scale.chunk_count, 1)), 4.0)
         share = np.clip(sparse / ceiling, 0, 1)
         own = [1 - (1 - cosine) * (1 - REFERENCE.cosine) / (1 - scale.background.cosine)]
-        own += [1 - (1 - maxsim) * (1 - REFERENCE.maxsim) / (1 - scale.background.maxsim)]
+        own += [1 - (1 - matched) * (1 - REFERENCE.maxsim) / (1 - scale.background.maxsim)]
         found.append(np.stack([*own, share, np.full(len(cosine), count)], axis=1))
         return relevance(scale, cosine, sparse, maxsim)
 

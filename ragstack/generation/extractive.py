@@ -26,7 +26,8 @@ from ragstack.types import Float32Array, embedded_prefix
 # "it" answers by what the one before it says.
 _AROUND_WEIGHT = 0.6
 _PASSAGE_WEIGHT = 0.1
-_TITLE_PENALTY = 0.1
+# A title says what follows; a table or a block of code has so many words that some match any question.
+_PENALTIES: dict[UnitKind, float] = {"sentence": 0.0, "title": 0.2, "table": 0.2, "code": 0.1}
 # Sentences whose score is this far below the best one add noise rather than an answer, unless they cover parts of the
 # question that those chosen do not.
 _MARGIN = 0.12
@@ -115,7 +116,7 @@ def _scored(question: WeightedTokens, passage: ContextPassage) -> list[_Sentence
         coverage = _mean(matches[number], question.idf)
         around = np.max(matches[max(0, number - 1) : number + 2], axis=0)
         score = coverage + _AROUND_WEIGHT * _mean(around, question.idf) + _PASSAGE_WEIGHT * passage.score
-        score -= _TITLE_PENALTY if unit.kind == "title" else 0.0
+        score -= _PENALTIES[unit.kind]
         text = data[unit.byte_start : unit.byte_end].decode("utf-8")
         start, end = chunk.byte_start + unit.byte_start, chunk.byte_start + unit.byte_end
         found.append(_Sentence(passage, number, start, end, text, unit.kind, matches[number], coverage, score))

@@ -29,6 +29,12 @@ _CODE_LINE = re.compile(
     r"while|else|elif|try|except|catch|switch|case|package|use|using|namespace|struct|impl|interface|#include|@)\b.*"
     r"|.*[{};]|[\w.\[\]\"']+\s*[-+*/|&]?=\s.*|[\w.]+\(.*\)|[})\]]+[;,]?|//.*|\s*)\Z"
 )
+# What begins a definition stands in no prose: beside it, fewer lines need to look like a program's.
+_DEFINITION = re.compile(
+    r"[ \t]*(?:(?:async\s+)?def\s+\w+\(|class\s+\w+\s*[(:{]|func(?:tion)?\s+\w+\(|fn\s+\w+\(|#include\s*[<\"]"
+    r"|from\s+[\w.]+\s+import\s|import\s+[\w.{}* ,]+;?\s*\Z)",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,8 @@ def _is_code(text: str) -> bool:
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) < 3 or "```" in text or "~~~" in text:
         return False
-    return sum(_CODE_LINE.match(line) is not None for line in lines) >= 0.6 * len(lines)
+    enough = 0.3 if any(_DEFINITION.match(line) for line in lines) else 0.6
+    return sum(_CODE_LINE.match(line) is not None for line in lines) >= enough * len(lines)
 
 
 def _stripped(data: bytes, start: int, end: int, kind: UnitKind) -> Iterator[Unit]:

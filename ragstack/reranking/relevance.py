@@ -70,8 +70,8 @@ class _Constants:
     intercept: float
 
 
-_WITH_TOKENS = _Constants(cosine=7.8, maxsim=7.1, share=4.3, log_count=-0.6, intercept=-5.8)
-_WITHOUT_TOKENS = _Constants(cosine=9.6, maxsim=0.0, share=7.0, log_count=-0.6, intercept=-3.05)
+_WITH_TOKENS = _Constants(cosine=8.2, maxsim=3.6, share=5.3, log_count=-0.5, intercept=-4.54)
+_WITHOUT_TOKENS = _Constants(cosine=8.9, maxsim=0.0, share=7.3, log_count=-0.5, intercept=-3.21)
 
 
 def relevance(

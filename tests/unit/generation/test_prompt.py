@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from ragstack.config.loader import parse_config
 from ragstack.config.prompt_template import check_template, fill, placeholders
 from ragstack.errors import ConfigError, GenerationError
 from ragstack.generation.base import Turn
-from ragstack.generation.packing import pack, recent_turns
+from ragstack.generation.packing import pack, pack_widened, recent_turns
 from ragstack.generation.prompt import answer_prompt, condense_prompt, neutral
 from tests.generation_kit import TEXTS, passages
 
@@ -192,3 +193,28 @@ def test_check_template_names_what_is_known() -> None:
     with pytest.raises(ValueError, match=r"\{x\} is not known here; known: \{a\}, \{b\}"):
         check_template("{x}", ("a", "b"), ())
     assert TokenCounterConfig().bytes_per_token == 2.5
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=8), st.integers(0, 120))
+def test_what_was_found_comes_before_what_stands_around_it(costs: list[tuple[int, int]], budget: int) -> None:
+    found = [cost for cost, _ in costs]
+    wholes = [cost + more for cost, more in costs]
+    chosen = pack_widened(found, wholes, budget)
+    assert [index for index, _ in chosen] == pack(found, budget)
+    spent = sum(wholes[index] if is_whole else found[index] for index, is_whole in chosen)
+    assert spent <= budget
+    for index, is_whole in chosen:  # one that is not whole would not have fitted
+        assert is_whole or wholes[index] - found[index] > budget - spent
+
+
+def test_passages_are_shown_whole_as_far_as_the_context_goes() -> None:
+    whole = passages(["Before it. " * 5 + text + " After it." * 5 for text in TEXTS[:2]])
+    grown = [replace(passage, found=found) for passage, found in zip(whole, passages(TEXTS[:2]), strict=True)]
+    roomy = answer_prompt(OpenAIGeneratorConfig(model="m"), words, "Why?", grown)
+    assert [p.chunk.text for p in roomy.passages] == [p.chunk.text for p in grown]
+    fixed = words(roomy.messages[0].content) + words(roomy.messages[1].content)
+    for room, shown in ((fixed - 5, [grown[0], grown[1].found]), (fixed - 25, [grown[0].found, grown[1].found])):
+        config = OpenAIGeneratorConfig(model="m", max_context_tokens=room + 40 + 24 + 4, max_tokens=40)
+        prompt = answer_prompt(config, words, "Why?", grown)
+        assert list(prompt.passages) == shown and prompt.left_out == ()
+        assert sum(words(message.content) for message in prompt.messages) <= room + 4

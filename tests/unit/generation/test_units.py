@@ -62,6 +62,15 @@ def test_an_indented_part_of_a_program_keeps_its_indentation() -> None:
     assert units("\n" + text + "\n") == [("code", text)]
 
 
+def test_a_documented_function_is_code() -> None:
+    text = (
+        'def merit(field: Field) -> float:\n    """How much it counts.\n\n    Larger is better.\n    """\n    return 1'
+    )
+    assert units(text) == [("code", text)]
+    prose = "From the import of goods we learn much.\nClass matters, too.\nThe function of a pump is to pump."
+    assert {kind for kind, _ in units(prose)} == {"sentence"}
+
+
 def test_a_fence_that_is_cut_off_is_code_to_the_end() -> None:
     assert units("Here it comes.\n```\nx = 1") == [("sentence", "Here it comes."), ("code", "```\nx = 1")]
 

@@ -109,7 +109,7 @@ def test_no_candidates_and_no_scores() -> None:
     blank = [RerankCandidate(c.chunk, None, None) for c in candidates]
     found = reranker.rerank(make_query(""), blank)
     assert [(s.chunk_id, s.score) for s in found] == [("c000", 0.0), ("c001", 0.0)]
-    assert all(s.relevance < 0.01 for s in found)
+    assert all(s.relevance < 0.05 for s in found)
 
 
 def test_a_candidate_without_token_vectors_is_an_error() -> None:
