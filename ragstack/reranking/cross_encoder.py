@@ -17,7 +17,7 @@ from ragstack.inference.batching import plan_batches
 from ragstack.inference.role import RERANKER
 from ragstack.inference.session import TextModelSession, open_session
 from ragstack.inference.threads import usable_cores
-from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore
+from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore, name_of
 from ragstack.reranking.cross_encoder_files import CrossEncoderFiles, find_cross_encoder
 from ragstack.reranking.pairs import Pair, PairEncoder
 from ragstack.types import Float32Array, Int32Array
@@ -85,9 +85,8 @@ class CrossEncoderReranker:
             for row, logit in zip(batch.tolist(), found.tolist(), strict=True):
                 at = pairs[row].index
                 if not np.isfinite(logit):
-                    chunk = ordered[at].chunk
                     raise RerankingError(
-                        f"{self.name} gave {logit} for chunk {chunk.chunk_id} of {chunk.source_id}.",
+                        f"{self.name} gave {logit} for {name_of(ordered[at].chunk)}.",
                         hint="The weights are damaged, or the model cannot read this text.",
                     )
                 logits[at] = max(logits[at], logit)
