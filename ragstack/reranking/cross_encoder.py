@@ -77,7 +77,9 @@ class CrossEncoderReranker:
             return []
         # In a fixed order the batches, and with them the rounding, are the same for every order of the candidates.
         ordered = sorted(candidates, key=lambda candidate: candidate.chunk.chunk_id)
-        pairs = self._encoder.pairs(query.text, ordered)
+        with self._lock:
+            encoder, _ = self._prepared()
+        pairs = encoder.pairs(query.text, ordered)
         counts = [len(pair.ids) for pair in pairs]
         batches = self._one_by_one(pairs) if self._files.scales_with_its_batch else plan_batches(counts, self._budget)
         logits = np.full(len(ordered), -np.inf)
@@ -97,6 +99,11 @@ class CrossEncoderReranker:
         ]
         return sorted(scores, key=lambda score: (-score.score, score.chunk_id))
 
+    def preload(self) -> None:
+        """Load tokenizer and weights. Raises RerankingError."""
+        with self._lock:
+            self._prepared()
+
     def close(self) -> None:
         """Release threads and weights. Idempotent; reranking afterwards raises RerankingError."""
         with self._lock:
@@ -114,6 +121,12 @@ class CrossEncoderReranker:
     def _session(self) -> TextModelSession:
         return _shared_session(self._files)
 
+    def _prepared(self) -> tuple[PairEncoder, TextModelSession]:
+        """What is loaded once, by a holder of the lock."""
+        if self._closed:
+            raise self._was_closed()
+        return self._encoder, self._session
+
     @staticmethod
     def _one_by_one(pairs: Sequence[Pair]) -> list[Int32Array]:
         return [np.array([row], dtype=np.int32) for row in range(len(pairs))]
@@ -122,9 +135,7 @@ class CrossEncoderReranker:
         self, query: RerankQuery, pairs: Sequence[Pair], batches: Sequence[Int32Array]
     ) -> list[NDArray[np.float64]]:
         with self._lock:
-            if self._closed:
-                raise self._was_closed()
-            session = self._session
+            _, session = self._prepared()
             if self._workers is None:
                 self._workers = ThreadPoolExecutor(self._threads, thread_name_prefix="ragstack-rerank")
             workers = self._workers

@@ -16,8 +16,10 @@ from tokenizers import Tokenizer
 
 from ragstack.cancellation import Cancellation
 from ragstack.errors import InputError, InterruptedRunError, RerankingError
+from ragstack.reranking.cascade import CascadeReranker, CascadeStage
 from ragstack.reranking.cross_encoder import CrossEncoderReranker
 from ragstack.reranking.cross_encoder_files import find_cross_encoder
+from ragstack.reranking.none import NoReranker
 from ragstack.reranking.pairs import PairEncoder
 from ragstack.reranking.registry import RERANKERS
 from tests.cross_encoder_kit import (
@@ -182,8 +184,10 @@ def test_quantised_weights_give_a_passage_one_score_in_any_company(tmp_path: Pat
 
 
 def test_rerankers_of_the_same_weights_share_them(folder: Path, reranker: CrossEncoderReranker) -> None:
+    reranker.preload()
     other = CrossEncoderReranker(str(folder))
-    assert other._session is reranker._session
+    CascadeReranker([CascadeStage(NoReranker()), CascadeStage(other, 3)]).preload()
+    assert other.__dict__["_session"] is reranker._session
     other.close()
     other.close()
     with pytest.raises(RerankingError, match="was closed"):
