@@ -9,7 +9,7 @@ from ragstack.api.checking import CheckedAnswer
 from ragstack.api.observing import observe_answer
 from ragstack.api.security import Caller
 from ragstack.api.state import AppState
-from ragstack.citations.chain import Chain, Citation
+from ragstack.citations.chain import Chain, Citation, PassageLink
 from ragstack.ledger.issued_citations import IssuedCitation
 
 
@@ -31,7 +31,7 @@ def broken_off(state: AppState, caller: Caller, chain: Chain, request_id: str) -
 
 def issued(chain: Chain, citations: Iterable[Citation]) -> Iterator[IssuedCitation]:
     """Where citations of a chain lead, in the form that is remembered."""
-    chunks = {passage.rank: passage.chunk_ids[0] for passage in chain.passages}
+    passages = {passage.rank: passage for passage in chain.passages}
     for citation in citations:
         place = citation.place
         yield IssuedCitation(
@@ -42,5 +42,16 @@ def issued(chain: Chain, citations: Iterable[Citation]) -> Iterator[IssuedCitati
             place.record,
             place.byte_start,
             place.byte_end,
-            chunks[citation.passage_rank],
+            _chunk_of(chain, passages[citation.passage_rank], place.byte_start),
         )
+
+
+def _chunk_of(chain: Chain, passage: PassageLink, byte_start: int) -> str:
+    """The chunk of a passage that a byte lies in: its headings are those of what is cited there."""
+    hits = [candidate for candidate in chain.candidates if candidate.chunk_id in passage.chunk_ids]
+    ranges = [(hit.chunk_id, hit.byte_start, hit.byte_end) for hit in hits]
+    ranges += [(each.chunk_id, each.byte_start, each.byte_end) for each in passage.added]
+    for chunk_id, start, end in ranges:
+        if start <= byte_start < end:
+            return chunk_id
+    return passage.chunk_ids[0]

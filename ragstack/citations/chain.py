@@ -7,7 +7,6 @@ keys are rejected, so that a chain means the same to both.
 from __future__ import annotations
 
 import hashlib
-import json
 import uuid
 from typing import Any, Literal
 
@@ -245,9 +244,8 @@ class Chain(ChainModel):
 def chain_digest(chain: dict[str, Any]) -> str:
     """SHA-256 over the chain's JSON without its ``digest`` (keys sorted, no spaces)."""
     content = {key: value for key, value in chain.items() if key != "digest"}
-    # One trip through JSON first, so that a chain read back from a file gives the same bytes.
-    normal = json.loads(json.dumps(content))
-    return hashlib.sha256(canonical_json(normal).encode("utf-8", "surrogatepass")).hexdigest()
+    # The numbers and strings of JSON are written as they were read, so a chain from a file gives the same bytes.
+    return hashlib.sha256(canonical_json(content).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def citation_id(place_version: str, parser: str, record: str, byte_start: int, byte_end: int) -> str:

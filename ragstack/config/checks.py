@@ -56,6 +56,17 @@ def cascade_mistakes(config: PipelineConfig) -> Iterator[Mistake]:
         yield Mistake(("reranker", "stages", 1, "rerank_k"), message)
 
 
+def expansion_mistakes(config: PipelineConfig) -> Iterator[Mistake]:
+    """Passages that are to grow, but are as large as they may be from the start."""
+    retrieval, max_tokens = config.retrieval, getattr(config.chunker, "max_tokens", 0)
+    if retrieval.expand != "none" and retrieval.expand_tokens <= max_tokens:
+        yield Mistake(
+            ("retrieval", "expand_tokens"),
+            f"expand_tokens ({retrieval.expand_tokens}) must be larger than chunker.max_tokens ({max_tokens}) for"
+            f" expand: {retrieval.expand} to add anything",
+        )
+
+
 def filter_mistakes(filter: Filter, fields: Mapping[str, FieldType], path: KeyPath) -> Iterator[Mistake]:
     """Conditions on undeclared fields, and values that are not of the field's type."""
     if isinstance(filter, Condition):

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from ragstack.config.block import ConfigBlock
 from ragstack.config.blocks import block_for, block_value, blocks_in, installed_types
-from ragstack.config.checks import cascade_mistakes, filter_mistakes, type_mistakes
+from ragstack.config.checks import cascade_mistakes, expansion_mistakes, filter_mistakes, type_mistakes
 from ragstack.config.messages import Mistake, mistake_from
 from ragstack.config.models import PipelineConfig
 from ragstack.config.yaml_source import MAX_FILE_BYTES, KeyPath, Place, YamlSource, dotted, read_yaml
@@ -113,13 +113,18 @@ def _validated(source: YamlSource, installed: Callable[[str], Sequence[str]]) ->
         outcome = _validate_once(values)
         if isinstance(outcome, PipelineConfig):
             _note(source, _filter_mistakes(outcome, values, spoiled), values, spoiled)
-            if not any(
-                path[:2] in (("reranker",), ("reranker", "stages"), ("retrieval", "rerank_k")) for path in spoiled
-            ):
+            _note(source, expansion_mistakes(outcome), values, spoiled)
+            if not _doubtful_depths(spoiled):
                 _note(source, cascade_mistakes(outcome), values, spoiled)
             return outcome
         _note(source, outcome, values, spoiled)
     return None
+
+
+def _doubtful_depths(spoiled: set[KeyPath]) -> bool:
+    """True when what decides how many candidates each reranker reads was found wrong already."""
+    deciding = {("reranker",), ("reranker", "stages"), ("retrieval",), ("retrieval", "rerank_k")}
+    return any(path[:2] in deciding for path in spoiled)
 
 
 def _validate_once(values: dict[str, Any]) -> PipelineConfig | list[Mistake]:

@@ -90,7 +90,9 @@ def relevance(
     if maxsim is not None:
         logit = logit + used.maxsim * _rescaled(maxsim, scale.background.maxsim, REFERENCE.maxsim)
     log_count = min(math.log10(max(scale.chunk_count, 1)), _LARGEST_LOG_COUNT)
-    result: Float64Array = 1 / (1 + np.exp(-(logit + used.log_count * log_count + used.intercept)))
+    # A model without any background would push the logit beyond what exp() can hold.
+    total = np.clip(logit + used.log_count * log_count + used.intercept, -50, 50)
+    result: Float64Array = 1 / (1 + np.exp(-total))
     return result
 
 

@@ -113,7 +113,7 @@ class GenerationParts:
     @cached_property
     def background(self) -> Background:
         """What unrelated texts have in common with this model: known of the default one, measured of any other."""
-        if self.embedder.info.name == REFERENCE_MODEL:
+        if self.embedder.info.name == REFERENCE_MODEL and not recomputes_token_vectors(self.config):
             return REFERENCE
         return measure_background(self.embedder, self._prepared)
 

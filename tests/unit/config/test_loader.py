@@ -134,6 +134,13 @@ indexer:
         ("sources: {paths: [{path: a, label: a/b}]}", (1, 36, "sources.paths[0].label"), "one part of a path"),
         ("retrieval: {min_relevance: .nan}", (1, 28, "retrieval.min_relevance"), "expected a finite number"),
         ("retrieval: 5", (1, 12, "retrieval"), "expected a mapping"),
+        ("retrieval: {expand: parents}", (1, 21, "retrieval.expand"), "'neighbours'"),
+        ("retrieval: {mmr_lambda: 2}", (1, 25, "retrieval.mmr_lambda"), "at most 1"),
+        (
+            "retrieval: {expand: section, expand_tokens: 99}",
+            (1, 45, "retrieval.expand_tokens"),
+            "larger than chunker.max",
+        ),
         ("fields: [a]", (1, 9, "fields"), "expected a mapping"),
         ("embedder: {type: 5, x: 1}", (1, 18, "embedder.type"), "expected the name of a type, got 5. Known: onnx"),
         ("store: {type: }", (1, 14, "store.type"), "expected the name of a type, got nothing"),
