@@ -19,7 +19,15 @@ from ragstack.api.batch_work import Embedded
 from ragstack.api.batch_worker import BatchReport, EmbeddingWorker
 from ragstack.api.metrics import Metrics
 from ragstack.api.model_errors import ModelRequestError
-from ragstack.api.model_texts import PreparedTexts, TextInput, Truncate, is_short, prepare_texts, texts_of
+from ragstack.api.model_texts import (
+    PreparedTexts,
+    TextInput,
+    Truncate,
+    check_readable,
+    is_short,
+    prepare_texts,
+    texts_of,
+)
 from ragstack.api.served_models import PIPELINE_MODEL, reranker_names
 from ragstack.api.tracing import Tracing
 from ragstack.assembly import build_text_reranker, compares_vectors, text_reranker, token_vectors_of_texts
@@ -172,6 +180,8 @@ class ModelServer:
             if not texts:
                 raise ModelRequestError("empty", f"`{param}` cannot be empty", param=param)
             self.check_size(texts, param)
+            check_readable([query], "query")
+            check_readable(texts, param)
 
         if not compares_vectors(text_reranker(self._config)):
             return await self._rank_by_text(query, texts, check)

@@ -88,7 +88,8 @@ def prepare_texts(
     return PreparedTexts(ready, counts, [max(1, count + added) for count in counts])
 
 
-def _counted(embedder: Embedder, texts: Sequence[str], param: str) -> list[int]:
+def check_readable(texts: Sequence[str], param: str) -> None:
+    """Raises ModelRequestError (unreadable) for a text that no UTF-8 can hold."""
     for index, text in enumerate(texts):
         try:
             text.encode("utf-8")
@@ -98,6 +99,10 @@ def _counted(embedder: Embedder, texts: Sequence[str], param: str) -> list[int]:
                 f"`{param}[{index}]`: character {error.start} is a lone surrogate, which no UTF-8 text can hold.",
                 param=param,
             ) from error
+
+
+def _counted(embedder: Embedder, texts: Sequence[str], param: str) -> list[int]:
+    check_readable(texts, param)
     return embedder.tokenizer.count(texts)
 
 

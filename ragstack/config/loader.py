@@ -119,16 +119,20 @@ def _validated(source: YamlSource, installed: Callable[[str], Sequence[str]]) ->
         outcome = _validate_once(values)
         if isinstance(outcome, PipelineConfig):
             _note(source, _filter_mistakes(outcome, values, spoiled), values, spoiled)
-            if not any(
-                path[:2] in (("reranker",), ("reranker", "stages"), ("retrieval", "rerank_k")) for path in spoiled
-            ):
-                _note(source, cascade_mistakes(outcome), values, spoiled)
             _note(source, expansion_mistakes(outcome), values, spoiled)
+            if not _doubtful_depths(spoiled):
+                _note(source, cascade_mistakes(outcome), values, spoiled)
             if not any(path[0] == "fields" for path in spoiled):
                 _note(source, field_weight_mistakes(outcome), values, spoiled)
             return outcome
         _note(source, outcome, values, spoiled)
     return None
+
+
+def _doubtful_depths(spoiled: set[KeyPath]) -> bool:
+    """True when what decides how many candidates each reranker reads was found wrong already."""
+    deciding = {("reranker",), ("reranker", "stages"), ("retrieval",), ("retrieval", "rerank_k")}
+    return any(path[:2] in deciding for path in spoiled)
 
 
 def _validate_once(values: dict[str, Any]) -> PipelineConfig | list[Mistake]:

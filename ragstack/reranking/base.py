@@ -94,6 +94,25 @@ class ClosableReranker(Protocol):
         """Release it. Idempotent; reranking afterwards raises RerankingError."""
 
 
+@runtime_checkable
+class PreloadingReranker(Protocol):
+    """A reranker whose first use takes longer than the next."""
+
+    def preload(self) -> None:
+        """Load what the first query would have to wait for."""
+
+
+def preload_reranker(reranker: Reranker) -> None:
+    """Make the first reranking as quick as the next, where there is a difference."""
+    if isinstance(reranker, PreloadingReranker):
+        reranker.preload()
+
+
+def name_of(chunk: Chunk) -> str:
+    """What messages call a candidate: a chunk of a source, or one of the texts that came with a request."""
+    return f"chunk {chunk.chunk_id} of {chunk.source_id}" if chunk.source_id else f"text {int(chunk.chunk_id)}"
+
+
 def close_reranker(reranker: Reranker) -> None:
     """Close a reranker that holds something; others need it not."""
     if isinstance(reranker, ClosableReranker):

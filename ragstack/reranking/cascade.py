@@ -14,6 +14,7 @@ from ragstack.reranking.base import (
     RerankScore,
     StageScore,
     close_reranker,
+    preload_reranker,
 )
 
 _log = logging.getLogger(__name__)
@@ -70,6 +71,11 @@ class CascadeReranker:
             else:
                 ranking = [*_merged(read, found, stage.reranker.name), *_lowered(rest, found)]
         return ranking
+
+    def preload(self) -> None:
+        """Load what the stages' first use would have to wait for."""
+        for stage in self._stages:
+            preload_reranker(stage.reranker)
 
     def close(self) -> None:
         """Close every stage. Idempotent."""

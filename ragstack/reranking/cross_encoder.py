@@ -17,7 +17,7 @@ from ragstack.inference.batching import plan_batches
 from ragstack.inference.role import RERANKER
 from ragstack.inference.session import TextModelSession, open_session
 from ragstack.inference.threads import usable_cores
-from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore
+from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore, name_of
 from ragstack.reranking.cross_encoder_files import CrossEncoderFiles, find_cross_encoder
 from ragstack.reranking.pairs import Pair, PairEncoder
 from ragstack.types import Float32Array, Int32Array
@@ -77,7 +77,9 @@ class CrossEncoderReranker:
             return []
         # In a fixed order the batches, and with them the rounding, are the same for every order of the candidates.
         ordered = sorted(candidates, key=lambda candidate: candidate.chunk.chunk_id)
-        pairs = self._encoder.pairs(query.text, ordered)
+        with self._lock:
+            encoder, _ = self._prepared()
+        pairs = encoder.pairs(query.text, ordered)
         counts = [len(pair.ids) for pair in pairs]
         batches = self._one_by_one(pairs) if self._files.scales_with_its_batch else plan_batches(counts, self._budget)
         logits = np.full(len(ordered), -np.inf)
@@ -85,9 +87,8 @@ class CrossEncoderReranker:
             for row, logit in zip(batch.tolist(), found.tolist(), strict=True):
                 at = pairs[row].index
                 if not np.isfinite(logit):
-                    chunk = ordered[at].chunk
                     raise RerankingError(
-                        f"{self.name} gave {logit} for chunk {chunk.chunk_id} of {chunk.source_id}.",
+                        f"{self.name} gave {logit} for {name_of(ordered[at].chunk)}.",
                         hint="The weights are damaged, or the model cannot read this text.",
                     )
                 logits[at] = max(logits[at], logit)
@@ -97,6 +98,11 @@ class CrossEncoderReranker:
             for candidate, logit, share in zip(ordered, logits, relevance, strict=True)
         ]
         return sorted(scores, key=lambda score: (-score.score, score.chunk_id))
+
+    def preload(self) -> None:
+        """Load tokenizer and weights. Raises RerankingError."""
+        with self._lock:
+            self._prepared()
 
     def close(self) -> None:
         """Release threads and weights. Idempotent; reranking afterwards raises RerankingError."""
@@ -115,6 +121,12 @@ class CrossEncoderReranker:
     def _session(self) -> TextModelSession:
         return _shared_session(self._files)
 
+    def _prepared(self) -> tuple[PairEncoder, TextModelSession]:
+        """What is loaded once, by a holder of the lock."""
+        if self._closed:
+            raise self._was_closed()
+        return self._encoder, self._session
+
     @staticmethod
     def _one_by_one(pairs: Sequence[Pair]) -> list[Int32Array]:
         return [np.array([row], dtype=np.int32) for row in range(len(pairs))]
@@ -123,9 +135,7 @@ class CrossEncoderReranker:
         self, query: RerankQuery, pairs: Sequence[Pair], batches: Sequence[Int32Array]
     ) -> list[NDArray[np.float64]]:
         with self._lock:
-            if self._closed:
-                raise self._was_closed()
-            session = self._session
+            _, session = self._prepared()
             if self._workers is None:
                 self._workers = ThreadPoolExecutor(self._threads, thread_name_prefix="ragstack-rerank")
             workers = self._workers

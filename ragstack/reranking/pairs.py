@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tokenizers import Encoding, Tokenizer
 
 from ragstack.errors import InputError
-from ragstack.reranking.base import RerankCandidate
+from ragstack.reranking.base import RerankCandidate, name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class PairEncoder:
         for index, (candidate, passage) in enumerate(zip(candidates, passages, strict=True)):
             if len(passage) > room and not self._windows:
                 raise InputError(
-                    f"chunk {candidate.chunk.chunk_id} of {candidate.chunk.source_id} has {len(passage)} tokens;"
+                    f"{name_of(candidate.chunk)} has {len(passage)} tokens;"
                     f" beside this query the reranker {self._name} reads {room}.",
                     hint="Set reranker.long_passages to windows, or lower chunker.max_tokens and index again.",
                 )

@@ -9,10 +9,9 @@ from concurrent.futures import CancelledError
 from ragstack.config.rerankers import RemoteRerankerConfig
 from ragstack.errors import InputError, RerankingError
 from ragstack.loop_thread import LoopThread
-from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore
+from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore, name_of
 from ragstack.reranking.remote_apis import APIS
 from ragstack.reranking.remote_client import NamedText, RerankClient
-from ragstack.types import Chunk
 
 
 class RemoteReranker:
@@ -41,7 +40,7 @@ class RemoteReranker:
             return []
         # In a fixed order the requests, and with them the scores, are the same for every order of the candidates.
         ordered = sorted(candidates, key=lambda candidate: candidate.chunk.chunk_id)
-        found = self._scores(query, [NamedText(_name(each.chunk), each.chunk.embedded_text) for each in ordered])
+        found = self._scores(query, [NamedText(name_of(each.chunk), each.chunk.embedded_text) for each in ordered])
         scores = [
             RerankScore(candidate.chunk.chunk_id, score, self._relevance(score, candidate), {"remote": score})
             for candidate, score in zip(ordered, found, strict=True)
@@ -73,7 +72,7 @@ class RemoteReranker:
         return self._client.errors.error("is asked no more", "The reranker was closed.")
 
     def _relevance(self, score: float, candidate: RerankCandidate) -> float:
-        name = _name(candidate.chunk)
+        name = name_of(candidate.chunk)
         if not math.isfinite(score):
             raise self._client.errors.error(f"gave no finite score for {name}", "The server's log may say why.")
         if self._gives_logits:
@@ -84,10 +83,6 @@ class RemoteReranker:
                 "Set reranker.scores to logits if the server gives the model's raw scores.",
             )
         return score
-
-
-def _name(chunk: Chunk) -> str:
-    return f"chunk {chunk.chunk_id} of {chunk.source_id}"
 
 
 def _check_text(given: NamedText) -> None:

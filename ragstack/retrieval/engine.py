@@ -22,7 +22,7 @@ from ragstack.filters import Filter, all_of
 from ragstack.generation.base import AnswerEnd, AnswerSentence, ContextPassage, Question, Turn, WeightedTokens
 from ragstack.ledger.schema import ARCHIVE_FILE, collection_name
 from ragstack.ledger.snapshot import Snapshot, SnapshotReader
-from ragstack.reranking.base import RerankScore
+from ragstack.reranking.base import RerankScore, preload_reranker
 from ragstack.reranking.cascade import stage_errors
 from ragstack.retrieval.answering import AnswerWriter
 from ragstack.retrieval.candidates import Retriever
@@ -138,10 +138,12 @@ class QueryEngine:
 
     def warm_up(self) -> None:
         """Load model and store at the same time, so that the first query is as quick as the next."""
-        with ThreadPoolExecutor(1, "warm-up") as pool:
-            loading = pool.submit(self._parts.embedder.embed, ["warm up"], "query", ("dense",))
+        with ThreadPoolExecutor(2, "warm-up") as pool:
+            model = pool.submit(self._parts.embedder.embed, ["warm up"], "query", ("dense",))
+            reranker = pool.submit(preload_reranker, self._parts.reranker)
             self._store.count(collection_name(self._parts.generation))
-            loading.result()
+            for loading in (model, reranker):
+                loading.result()
 
     def query(self, request: QueryRequest) -> Chain:
         """Answer one query with its whole chain. Raises what :meth:`stream` raises."""

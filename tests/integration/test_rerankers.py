@@ -163,13 +163,15 @@ def test_the_model_server_serves_a_cross_encoder(url: str, model: Path) -> None:
             ({**body, "query": {"text": "lever " * 60}}, 400, "the query has 60 tokens"),
             ({**body, "query": {"text": ""}}, 400, "cannot be empty"),
             ({**body, "passages": []}, 400, "cannot be empty"),
+            ({**body, "passages": [{"text": "a"}, {"text": "\ud800"}]}, 400, "lone surrogate"),
             ({**body, "passages": [{"text": "a"}] * 2049}, 400, "maximum allowed batch size"),
-            ({**body, "passages": [{"text": "a zebra"}]}, 500, "gave nan for"),
+            ({**body, "passages": [{"text": "a zebra"}]}, 500, "gave nan for text 0"),
             ({**body, "model": "gpt-9"}, 404, "does not exist"),
         ]
+        as_json = {"Content-Type": "application/json"}  # httpx itself cannot send a lone surrogate
         for request, status, message in faults:
-            answer = http.post("/v1/ranking", json=request)
-            assert answer.status_code == status
+            answer = http.post("/v1/ranking", content=json.dumps(request), headers=as_json)
+            assert answer.status_code == status, answer.text
             assert message in answer.json()["error"]["message"]
         assert http.post("/rerank", json={"query": QUERY, "texts": ["a zebra"]}).status_code == 424
 

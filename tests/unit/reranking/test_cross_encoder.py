@@ -16,8 +16,10 @@ from tokenizers import Tokenizer
 
 from ragstack.cancellation import Cancellation
 from ragstack.errors import InputError, InterruptedRunError, RerankingError
+from ragstack.reranking.cascade import CascadeReranker, CascadeStage
 from ragstack.reranking.cross_encoder import CrossEncoderReranker
 from ragstack.reranking.cross_encoder_files import find_cross_encoder
+from ragstack.reranking.none import NoReranker
 from ragstack.reranking.pairs import PairEncoder
 from ragstack.reranking.registry import RERANKERS
 from tests.cross_encoder_kit import (
@@ -182,8 +184,10 @@ def test_quantised_weights_give_a_passage_one_score_in_any_company(tmp_path: Pat
 
 
 def test_rerankers_of_the_same_weights_share_them(folder: Path, reranker: CrossEncoderReranker) -> None:
+    reranker.preload()
     other = CrossEncoderReranker(str(folder))
-    assert other._session is reranker._session
+    CascadeReranker([CascadeStage(NoReranker()), CascadeStage(other, 3)]).preload()
+    assert other.__dict__["_session"] is reranker._session
     other.close()
     other.close()
     with pytest.raises(RerankingError, match="was closed"):
@@ -282,3 +286,22 @@ def test_registry() -> None:
     assert RERANKERS.load("cross_encoder") is CrossEncoderReranker
     with pytest.raises(InputError, match=r"reranker.threads: must be at least 1, got 0"):
         CrossEncoderReranker("x", threads=0)
+
+
+def test_a_pinned_model_of_the_hub_is_run_from_its_cache(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = tmp_path / "models--org--words-in-common" / "snapshots" / commit
+    (snapshot / "onnx").mkdir(parents=True)
+    (snapshot / "onnx" / "model.onnx").hardlink_to(folder / "model.onnx")
+    for name in ("config.json", "tokenizer.json"):
+        (snapshot / name).write_bytes((folder / name).read_bytes())
+    reranker = CrossEncoderReranker("org/words-in-common", commit)
+    assert reranker.name == "cross_encoder:org/words-in-common"
+    assert reranker.rerank(ask(QUERY), [candidate("a", TEXTS["a"]), candidate("b", TEXTS["b"])])[0].chunk_id == "b"
+    with pytest.raises(RerankingError, match=r"reranker\.model: 'org/other' at revision 'v1' could not be downloaded"):
+        CrossEncoderReranker("org/other", "v1")
