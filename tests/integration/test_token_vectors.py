@@ -20,6 +20,13 @@ RECOMPUTED = {"type": "late_interaction", "token_vectors": "recomputed"}
 QUESTION = "How is the pump started after a failure?"
 
 
+@pytest.fixture
+def idx(idx: Index) -> Index:
+    """An index that refuses nothing: the embedder without a model tells little of relevance."""
+    idx.config = {**idx.config, "retrieval": {"min_relevance": 0.0}}
+    return idx
+
+
 def frequencies(idx: Index) -> dict[int, int]:
     """In how many chunks each word occurs, as the ledger has it."""
     with closing(sqlite3.connect(idx.state_dir / LEDGER_FILE)) as ledger:
