@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from asyncio import sleep
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -121,7 +122,7 @@ class RerankClient:
                 pause = max(pause, retry_after_s(response.headers.get("Retry-After", "")))
             if pause >= self._config.timeout_s:
                 raise attempts.last
-            await asyncio.sleep(pause)
+            await sleep(pause)
         raise AssertionError("the last repetition returns or raises")
 
 

@@ -167,7 +167,7 @@ def test_retry_after_is_waited_for(server: RerankReplay, monkeypatch: pytest.Mon
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr(remote_client.asyncio, "sleep", sleep)
+    monkeypatch.setattr(remote_client, "sleep", sleep)
     server.in_turn(Answer(b"", 429, {"Retry-After": "7"}), Answer(b"", 503), Answer([{"index": 0, "score": 1.5}]))
     reranker = remote(server, max_retries=2)
     assert reranker.rerank(ask("q"), CANDIDATES[:1])[0].score == 1.5
