@@ -25,7 +25,7 @@ class AutoChunker:
         self._recursive = RecursiveChunker(max_tokens=max_tokens, overlap_tokens=overlap_tokens)
         self.fingerprint: dict[str, object] = {
             "type": "auto",
-            "version": 1,
+            "version": 2,
             "max_tokens": max_tokens,
             "overlap_tokens": overlap_tokens,
             "parts": [part.fingerprint for part in (self._code, self._markdown, self._recursive)],

@@ -22,7 +22,7 @@ class MarkdownChunker:
         self._limits = Limits(max_tokens, overlap_tokens)
         self.fingerprint: dict[str, object] = {
             "type": "markdown",
-            "version": 1,
+            "version": 2,
             "max_tokens": max_tokens,
             "overlap_tokens": overlap_tokens,
         }

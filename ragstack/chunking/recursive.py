@@ -20,7 +20,7 @@ class RecursiveChunker:
         self._limits = Limits(max_tokens, overlap_tokens)
         self.fingerprint: dict[str, object] = {
             "type": "recursive",
-            "version": 1,
+            "version": 2,
             "max_tokens": max_tokens,
             "overlap_tokens": overlap_tokens,
         }

@@ -20,7 +20,7 @@ class SentenceChunker:
         self._limits = Limits(max_tokens, overlap_tokens)
         self.fingerprint: dict[str, object] = {
             "type": "sentence",
-            "version": 1,
+            "version": 2,
             "max_tokens": max_tokens,
             "overlap_tokens": overlap_tokens,
         }

@@ -157,10 +157,6 @@ class Bm25Encoder:
         """The analyses by which :meth:`encode_query` reads a query."""
         return self._languages.for_query(text, text_languages)
 
-    def query_terms(self, text: str, text_languages: Collection[str] = ()) -> dict[int, str]:
-        """The terms of a query in words, by index: those that :meth:`encode_query` gives weights to."""
-        return self._languages.terms_of_query(text, text_languages)
-
     def term_ids(self, text: str) -> UInt32Array:
         """The distinct term indices of a text, ``(n,) uint32``, ascending: what document frequencies count."""
         return _sorted(self._languages.of_text("").count(text))[0]

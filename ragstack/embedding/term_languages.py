@@ -90,8 +90,3 @@ class TermLanguages:
         stop_words = [len(words & counter.analyzer.stop_words) for counter in counters]
         most = max(stop_words)
         return [counters[stop_words.index(most)]] if stop_words.count(most) == 1 else counters
-
-    def terms_of_query(self, text: str, text_languages: Collection[str]) -> dict[int, str]:
-        """The terms that :meth:`of_query` counts, in words, by index."""
-        counters = self.for_query(text, text_languages)
-        return {term_index(term): term for counter in counters for term in counter.analyzer.terms(text)}

@@ -98,7 +98,7 @@ def exact_scores(query: Bm25Query, stored: Sequence[SparseVector], term_counts: 
 class TermScore:
     """What one term of a query adds to a passage's score: ``query_weight * passage_weight``.
 
-    ``index`` is the term's (:meth:`Bm25Encoder.query_terms` names it), ``frequency`` how often the passage has it,
+    ``index`` is the term's (:meth:`Bm25Encoder.query_analyses` tell which), ``frequency`` how often the passage has it,
     weights of headings and fields counted in; ``query_weight`` is its idf times how often the query asks for it.
     """
 

@@ -195,7 +195,7 @@ def test_a_score_is_the_sum_of_what_its_terms_add(corpus: list[str]) -> None:
     encoder = Bm25Encoder(nominal_length=40)
     query = "pumps valveark levers levers unheard"
     asked = query_over(corpus, encoder, query)
-    names = encoder.query_terms(query)
+    names = {term_index(t): t for reading in encoder.query_analyses(query) for t in reading.analyzer.terms(query)}
     for text in corpus[:50]:
         passage = encoder.encode_chunk(text, (), {})
         terms = term_scores(asked, passage.vector, passage.term_count)
