@@ -210,7 +210,9 @@ def test_no_attempt_to_cross_a_tenant_succeeds(served: Served) -> None:
     theirs = served.client.post("/v1/query", json={"query": _ASK}, headers=served.headers("beta")).json()
     their_ids = [citation["citation_id"] for citation in theirs["answer"]["citations"]]
     their_job = served.client.post(
-        "/v1/documents", files=[("files", ("b.md", document("beta").encode()))], headers=served.headers("beta")
+        "/v1/documents",
+        files=[("files", ("b.md", document("beta").replace("vault", "garden").encode()))],
+        headers=served.headers("beta"),
     ).json()["job_id"]
     served.finished(their_job)
     attempts += [("GET", f"/v1/citations/{citation_id}", {}) for citation_id in their_ids]
