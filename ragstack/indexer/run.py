@@ -282,7 +282,8 @@ class _Run:
                     for warning in outcome.warnings:
                         self._warn(warning)
                 size = self.workspace.group_chunks()
-                while len(buffer) > size:
+                # A few chunks more than the size stay with their batch: the embedder would run dry over a small rest.
+                while len(buffer) > size + size // 4:
                     queue.stage(buffer[:size])
                     del buffer[:size]
                 if in_group >= size or len(group) >= size:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 
 from ragstack.adapters.base import CollectionSpec, Record, VectorStore
@@ -30,7 +29,7 @@ from ragstack.filters import Condition
 from ragstack.indexer.memory import return_freed_memory
 from ragstack.indexer.prepare import Prepared, PreparedChunk
 from ragstack.indexer.reuse import embedded_text_of, text_digest
-from ragstack.indexer.statistics import ChunkCounts, count_terms, count_tokens, new_counts
+from ragstack.indexer.statistics import ChunkCounts, copied_counts, count_terms, count_tokens, new_counts
 from ragstack.ledger.pins import Pins
 from ragstack.ledger.schema import collection_name
 from ragstack.ledger.spans import span_chunk_ids
@@ -167,7 +166,7 @@ class Stager:
         if self._token_vectors is not None:
             self._token_vectors.flush()
         fault_point("flushed")
-        frequencies = deepcopy(self._added)
+        frequencies = copied_counts(self._added)
         source_ids = [*deleted, *(source.row.source_id for source in sources)]
         replaced = self._subtract_replaced(source_ids, frequencies)
         rows = [source.row for source in sources]

@@ -22,6 +22,11 @@ def new_counts() -> ChunkCounts:
     return defaultdict(Counter, {kind: Counter() for kind in KINDS})
 
 
+def copied_counts(counts: ChunkCounts) -> ChunkCounts:
+    """The same counts, to be changed by themselves."""
+    return defaultdict(Counter, {kind: Counter(of_kind) for kind, of_kind in counts.items()})
+
+
 def count_terms(counts: ChunkCounts, sparse: SparseVector, term_count: int, text_language: str, sign: int = 1) -> None:
     """Count a chunk's terms, length and language; with ``sign`` -1, take them out."""
     _add(counts[TERMS], sparse.indices.tolist(), sign)

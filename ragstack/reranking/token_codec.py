@@ -97,11 +97,10 @@ class TokenCodec:
 
     def prepare(self, tokens: TokenVectors) -> TokenVectors:
         """A passage's or a query's token vectors as they are compared: whole words, projected, rows of length 1."""
-        vectors = tokens.vectors if self.projection is None else tokens.vectors @ self.projection
-        words = TokenVectors(np.asarray(vectors, dtype=np.float32), tokens.token_ids, tokens.byte_spans)
-        if self.pieces is not None:
-            words = whole_words(words, self.pieces)
-        return TokenVectors(_unit(words.vectors), words.token_ids, words.byte_spans)
+        # Sums before products: the projection is linear, and there are half as many words as pieces.
+        words = tokens if self.pieces is None else whole_words(tokens, self.pieces)
+        vectors = words.vectors if self.projection is None else words.vectors @ self.projection
+        return TokenVectors(_unit(np.asarray(vectors, dtype=np.float32)), words.token_ids, words.byte_spans)
 
     def encode(self, words: TokenVectors) -> bytes:
         """What :meth:`prepare` gave, as bytes. Raises ValueError when the arrays do not belong together."""

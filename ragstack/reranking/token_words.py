@@ -38,9 +38,13 @@ def whole_words(tokens: TokenVectors, pieces: NDArray[np.uint8]) -> TokenVectors
     kept = (counts > 1) | (kinds[first] != LEFT_OUT)
     if not kept.any():
         kept[:] = True
-    vectors = np.add.reduceat(tokens.vectors, first, axis=0)
+    starts, lengths = first[kept], counts[kept]
+    vectors = tokens.vectors[starts]
+    for piece in range(1, int(lengths.max())):
+        longer = np.flatnonzero(lengths > piece)
+        vectors[longer] += tokens.vectors[starts[longer] + piece]
     spans = np.stack((tokens.byte_spans[first, 0], tokens.byte_spans[first + counts - 1, 1]), axis=1)
-    return TokenVectors(vectors[kept], _word_ids(tokens.token_ids, first, counts)[kept], spans[kept])
+    return TokenVectors(vectors, _word_ids(tokens.token_ids, first, counts)[kept], spans[kept])
 
 
 def _word_ids(token_ids: Int32Array, first: NDArray[np.intp], counts: NDArray[np.intp]) -> Int32Array:
