@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from ragstack.config.block import ConfigBlock, contradiction
+from ragstack.config.http_urls import require_http_url
 from ragstack.config.prompt_template import check_template, placeholders
 
 SYSTEM_PLACEHOLDERS = ("tag", "marker", "markers", "no_answer")
@@ -192,12 +192,7 @@ class OpenAIGeneratorConfig(ConfigBlock):
     @field_validator("base_url")
     @classmethod
     def _url_of_an_api(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("expected http://host:port/v1 or https://host/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("the URL must hold no user, password, query or fragment; a key belongs into api_key")
-        return url
+        return require_http_url(url, "http://host:port/v1 or https://host/v1")
 
     @field_validator("extra_body")
     @classmethod

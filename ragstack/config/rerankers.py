@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, Tag, field_validator, model_validator
 
 from ragstack.config.block import ConfigBlock, contradiction
+from ragstack.config.http_urls import require_http_url
 from ragstack.config.third_party import ThirdParty, tagged_by
 
 STAGE_TYPES = ("late_interaction", "cross_encoder", "remote")
@@ -122,12 +122,7 @@ class RemoteRerankerConfig(ConfigBlock):
     @field_validator("base_url")
     @classmethod
     def _url_of_an_api(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("expected http://host:port or https://host, with a path where the API has one")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("the URL must hold no user, password, query or fragment; a key belongs into api_key")
-        return url
+        return require_http_url(url, "http://host:port or https://host, with a path where the API has one")
 
     @field_validator("api_key")
     @classmethod

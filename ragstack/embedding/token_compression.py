@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +39,12 @@ def token_compression(model_name: str) -> TokenCompression | None:
     card = MODELS.get(model_name)
     if card is None or card.token_compression_file is None:
         return None
-    path = package_data(card.token_compression_file)
+    return _read(package_data(card.token_compression_file), model_name, card.dim)
+
+
+@cache
+def _read(path: Path, model_name: str, dim: int) -> TokenCompression:
+    # Kept: a server asks for it with each request that ranks texts.
     try:
         with np.load(path, allow_pickle=False) as arrays:
             projection, steps, pieces = arrays["projection"], arrays["steps"], arrays["pieces"]
@@ -46,11 +53,11 @@ def token_compression(model_name: str) -> TokenCompression | None:
             f"{path}: the token compression of {model_name} cannot be read: {error}.", hint="Reinstall ragstack."
         ) from error
     d = steps.size
-    fits = projection.shape == (card.dim, d) and steps.shape == (d,) and 0 < d <= card.dim and pieces.ndim == 1
+    fits = projection.shape == (dim, d) and steps.shape == (d,) and 0 < d <= dim and pieces.ndim == 1
     if not fits:
         raise EmbeddingError(
             f"{path}: the token compression has a projection {projection.shape} and steps {steps.shape}, "
-            f"expected ({card.dim}, d) and (d,).",
+            f"expected ({dim}, d) and (d,).",
             hint="Reinstall ragstack.",
         )
     return TokenCompression(projection.astype(np.float32), steps.astype(np.float32), pieces.astype(np.uint8))

@@ -18,6 +18,7 @@ from ragstack.embedding.base import TokenPiece
 from ragstack.errors import EmbeddingError
 from ragstack.inference.model_files import read_pinned
 from ragstack.inference.role import EMBEDDER
+from ragstack.inference.tokenizer_file import read_tokenizer
 from ragstack.types import Int32Array, sha256_hex
 
 
@@ -170,12 +171,4 @@ def json_tokenizer(tokenizer_file: Path, *, sha256: str | None = None) -> TextTo
 
     Raises EmbeddingError when the file is missing, unreadable, or its SHA-256 is not ``sha256``.
     """
-    data = read_pinned(tokenizer_file, sha256, EMBEDDER)
-    try:
-        tokenizer = Tokenizer.from_buffer(data)
-    except Exception as error:  # the library raises bare Exception
-        raise EmbeddingError(
-            f"{tokenizer_file}: not a tokenizer that the tokenizers library reads: {error}.",
-            hint="Export the model again with a fast tokenizer.",
-        ) from error
-    return TextTokenizer(tokenizer, sha256_hex(data))
+    return TextTokenizer(*read_tokenizer(tokenizer_file, sha256, EMBEDDER))

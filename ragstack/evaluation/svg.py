@@ -22,12 +22,7 @@ def bars(title: str, rows: Sequence[tuple[str, float, float, float]], top: float
     scale = (WIDTH - _LABELS - _RIGHT) / top
     parts = [_axis(0, top, height, lambda x: _LABELS + x * scale)]
     for i, (label, value, low, high) in enumerate(rows):
-        y = 8 + i * _ROW
-        middle = y + 10
-        parts.append(_text(_LABELS - 10, middle + 4, label, "end"))
-        parts.append(f'<rect class="s0" x="{_LABELS}" y="{y}" width="{max(value, 0) * scale:.1f}" height="20" rx="2"/>')
-        parts.append(_whisker(_LABELS + low * scale, _LABELS + high * scale, middle))
-        parts.append(_text(_LABELS + max(high, value) * scale + 8, middle + 4, f"{value:.3f}", "start", "num"))
+        parts += _bar(i, label, scale, max(value, 0), (low, high), max(high, value), f"{value:.3f}")
     said = "; ".join(f"{label} {value:.3f} ({low:.3f} to {high:.3f})" for label, value, low, high in rows)
     return _svg(title, said, height, parts)
 
@@ -82,13 +77,8 @@ def percentiles(title: str, rows: Sequence[tuple[str, float, float, float]], uni
     scale = (WIDTH - _LABELS - _RIGHT) / top
     parts = [_axis(0, top, height, lambda x: _LABELS + x * scale)]
     for i, (label, p50, p95, p99) in enumerate(rows):
-        y = 8 + i * _ROW
-        middle = y + 10
-        parts.append(_text(_LABELS - 10, middle + 4, label, "end"))
-        parts.append(f'<rect class="s0" x="{_LABELS}" y="{y}" width="{p50 * scale:.1f}" height="20" rx="2"/>')
-        parts.append(_whisker(_LABELS + p50 * scale, _LABELS + p95 * scale, middle))
-        parts.append(f'<circle class="ink" cx="{_LABELS + p99 * scale:.1f}" cy="{middle}" r="3"/>')
-        parts.append(_text(_LABELS + p99 * scale + 8, middle + 4, f"{p50:.1f}", "start", "num"))
+        parts += _bar(i, label, scale, p50, (p50, p95), p99, f"{p50:.1f}")
+        parts.append(f'<circle class="ink" cx="{_LABELS + p99 * scale:.1f}" cy="{_middle(i)}" r="3"/>')
     said = "; ".join(f"{label} p50 {a:.1f}, p95 {b:.1f}, p99 {c:.1f} {unit}" for label, a, b, c in rows)
     return _svg(title, said, height, parts)
 
@@ -143,6 +133,23 @@ def waterfall(title: str, values: Sequence[float]) -> str:
             size = f'width="{max(wide - 0.2, 0.4):.2f}" height="{tip:.1f}"'
             parts.append(f'<rect class="{kind}" x="{left + i * wide:.2f}" y="{y:.1f}" {size}/>')
     return _svg(title, said, height, parts)
+
+
+def _bar(
+    row: int, label: str, scale: float, value: float, whisker: tuple[float, float], end: float, said: str
+) -> list[str]:
+    """A row: its label, a bar to ``value``, a whisker over it, and what is ``said`` beyond ``end``."""
+    middle = _middle(row)
+    return [
+        _text(_LABELS - 10, middle + 4, label, "end"),
+        f'<rect class="s0" x="{_LABELS}" y="{middle - 10}" width="{value * scale:.1f}" height="20" rx="2"/>',
+        _whisker(_LABELS + whisker[0] * scale, _LABELS + whisker[1] * scale, middle),
+        _text(_LABELS + end * scale + 8, middle + 4, said, "start", "num"),
+    ]
+
+
+def _middle(row: int) -> int:
+    return 18 + row * _ROW
 
 
 def _svg(title: str, description: str, height: int, parts: Sequence[str]) -> str:

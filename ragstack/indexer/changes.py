@@ -14,6 +14,7 @@ import watchfiles
 from pathspec import GitIgnoreSpec
 
 from ragstack.errors import RagstackError
+from ragstack.indexer.file_identity import file_identity
 from ragstack.source_names import name_of_path
 
 _ATTEMPTS = 5
@@ -153,7 +154,7 @@ class Changes:
         Editors replace files by renaming, so a file is followed by way of its folder.
         """
         folders = [path if path.is_dir() else path.parent for path in self._targets]
-        identities = {path: _identity(path) for path in folders}
+        identities = {path: file_identity(path) for path in folders}
         return {path: identity for path, identity in identities.items() if identity is not None}
 
     def _stop(self) -> None:
@@ -217,11 +218,3 @@ class _Follower(threading.Thread):
                 self._events.put(error)
         finally:
             self._ready.set()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        info = path.stat()
-    except OSError:
-        return None
-    return info.st_dev, info.st_ino

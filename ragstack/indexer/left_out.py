@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ragstack.config.models import SourcesConfig
 from ragstack.indexer.discovery import Discovery, Exclusion, Walk
+from ragstack.indexer.file_identity import file_identity
 from ragstack.indexer.roots import Scope
 
 
@@ -59,7 +60,7 @@ def _left_out_of(
         owner = owners.get(os.path.normpath(here))
         if owner is not None and owner != label:
             label, root = owner, here
-        if _identity(here) in never_read:
+        if file_identity(here) in never_read:
             return LeftOut(f"{here} holds the index itself (or what ragstack keeps), which is never read.", "")
         ignores = ignores + walk.gitignore(here)
         here = here / part
@@ -95,11 +96,3 @@ def _excluded(here: Path, path: Path, exclusion: Exclusion) -> LeftOut:
     named = f"{exclusion.origin} names {exclusion.pattern!r}"
     way = f"To index it all the same, name it: ragstack index {path}"
     return LeftOut(f"{what[0].upper()}{what[1:]} is left out: {named}.", way)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        info = path.stat()
-    except OSError:
-        return None
-    return info.st_dev, info.st_ino

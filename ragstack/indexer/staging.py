@@ -122,7 +122,10 @@ class Stager:
         self._added = new_counts()
         self._embedded.clear()
         fault_point("recovered")
-        self._purge(everything=True)
+        if self._is_open:
+            # The ended run may have left documents of which the ledger knows nothing.
+            self._delete_documents(unreferenced(self._archive, self._ledger.live_documents()))
+        self.purge()
 
     def stage(self, batch: EmbeddedBatch) -> None:
         """Write chunks and token vectors, hidden until they are published. Raises StoreError when the disk is full."""
@@ -180,10 +183,6 @@ class Stager:
 
     def purge(self) -> None:
         """Delete superseded chunks and the documents they were of; afterwards no query needs a filter."""
-        self._purge(everything=False)
-
-    def _purge(self, *, everything: bool) -> None:
-        """With ``everything``, look at every archived document: an ended run may have left some without a trace."""
         superseded = self._ledger.superseded(self._generation)
         if superseded:
             self._pins.wait_for_readers(self._generation, self._committed_seq, LONGEST_QUERY_S)
@@ -204,13 +203,9 @@ class Stager:
                 self._token_vectors.flush()
             self._ledger.purged(self._generation)
             fault_point("purged")
-            if everything:
-                self._delete_documents(unreferenced(self._archive, self._ledger.live_documents()))
-            else:
-                versions = {old.source_version for old in superseded}
-                live = set(self._ledger.live_documents(versions)) if versions else set()
-                gone = {k for old in superseded for k in document_keys(old.source_version, old.parser, old.spans)}
-                self._delete_documents(sorted(gone - live))
+            gone = {k for old in superseded for k in document_keys(old.source_version, old.parser, old.spans)}
+            live = self._ledger.live_documents({key.source_version for key in gone}) if gone else ()
+            self._delete_documents(sorted(gone.difference(live)))
             self._ledger.set_group_open(self._generation, False)
             self._is_open = False
             fault_point("closed")

@@ -15,11 +15,11 @@ from ragstack.inference.model_files import (
     find_folder,
     positions,
     read_json,
-    read_pinned,
     read_weights,
     weights_file,
 )
 from ragstack.inference.role import RERANKER
+from ragstack.inference.tokenizer_file import read_tokenizer
 from ragstack.types import sha256_hex
 
 _PATTERNS = (*WEIGHTS_PATTERNS, "tokenizer_config.json", "config_sentence_transformers.json")
@@ -54,17 +54,7 @@ class CrossEncoderFiles:
 
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer, its truncation and padding switched off. Raises RerankingError."""
-        data = read_pinned(self.tokenizer_file, None, RERANKER)
-        try:
-            tokenizer = Tokenizer.from_buffer(data)
-        except Exception as error:  # the library raises bare Exception
-            raise RerankingError(
-                f"{self.tokenizer_file}: not a tokenizer that the tokenizers library reads: {error}.",
-                hint="Export the model again with a fast tokenizer.",
-            ) from error
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        return tokenizer
+        return read_tokenizer(self.tokenizer_file, None, RERANKER)[0]
 
 
 def find_cross_encoder(

@@ -6,16 +6,14 @@ A real server (tests.servers.llm) can't be made to stall in mid-answer, to cut a
 from __future__ import annotations
 
 import json
-import select
-import socket
-import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.servers.loopback_http import LoopbackHttp, client_leaves_within
 
 
 @dataclass(frozen=True)
@@ -96,14 +94,12 @@ class ReplayServer:
         class Handler(_Handler):
             server_of = server
 
-        self._http = _Http(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
+        self._http = LoopbackHttp(Handler)
 
     @property
     def base_url(self) -> str:
         """Ends in /v1."""
-        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+        return f"{self._http.url}/v1"
 
     def reply(self, *replies: Reply) -> None:
         """Answer the next requests so."""
@@ -118,19 +114,7 @@ class ReplayServer:
 
     def close(self) -> None:
         """Listen no more."""
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
-
-
-class _Http(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128  # with the default of 5, a crowd's connections are reset on a busy machine
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing about clients that left; everything else is a mistake in this file."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)
+        self._http.close()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -153,7 +137,8 @@ class _Handler(BaseHTTPRequestHandler):
                     self.close_connection = True
                     return
                 if isinstance(part, Pause):
-                    self._wait(part.seconds)
+                    if client_leaves_within(self.connection, part.seconds):
+                        raise ConnectionError("the client left")
                 else:
                     self._send(part.replace(b"{tag}", tag))
             self.wfile.write(b"0\r\n\r\n")
@@ -164,13 +149,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, data: bytes) -> None:
         if data:
             self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-
-    def _wait(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            readable, _, _ = select.select([self.connection], [], [], 0.02)
-            if readable and not self.connection.recv(1, socket.MSG_PEEK):
-                raise ConnectionError("the client left")
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""

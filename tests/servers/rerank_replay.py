@@ -7,16 +7,14 @@ overloaded, to stall, to cut a reply short or to leave a passage out.
 from __future__ import annotations
 
 import json
-import select
-import socket
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.servers.loopback_http import LoopbackHttp, client_leaves_within
 
 
 @dataclass
@@ -56,14 +54,12 @@ class RerankReplay:
         class Handler(_Handler):
             server_of = server
 
-        self._http = _Http(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
+        self._http = LoopbackHttp(Handler)
 
     @property
     def url(self) -> str:
         """Without a path."""
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        return self._http.url
 
     def answering(self, respond: Respond) -> None:
         """Answer so from now on, and forget what was seen."""
@@ -81,19 +77,7 @@ class RerankReplay:
 
     def close(self) -> None:
         """Listen no more."""
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
-
-
-class _Http(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing about clients that left; everything else is a mistake in this file."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)
+        self._http.close()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -112,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server_of.seen.append(seen)
         answer = self.server_of.respond(seen)
         data = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
-        if answer.stall_s and self._client_leaves_within(answer.stall_s):
+        if answer.stall_s and client_leaves_within(self.connection, answer.stall_s):
             seen.client_left.set()
             self.close_connection = True
             return
@@ -123,14 +107,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data[: len(data) // 2] if answer.cut else data)
         self.close_connection = self.close_connection or answer.cut
-
-    def _client_leaves_within(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            readable, _, _ = select.select([self.connection], [], [], 0.02)
-            if readable and not self.connection.recv(1, socket.MSG_PEEK):
-                return True
-        return False
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""

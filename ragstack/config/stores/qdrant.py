@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from ragstack.config.block import ConfigBlock, contradiction
+from ragstack.config.http_urls import require_http_url
 
 IN_MEMORY = ":memory:"
 
@@ -110,12 +110,7 @@ class QdrantStoreConfig(ConfigBlock):
     def _uri_of_a_server(cls, uri: str) -> str:
         if uri == IN_MEMORY:
             return uri
-        parts = urlsplit(uri)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("expected http://host:port, https://host:port or :memory:")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("the URI must hold no user, password, query or fragment; a key belongs into api_key")
-        return uri
+        return require_http_url(uri, "http://host:port, https://host:port or :memory:", "URI")
 
     @field_validator("read_consistency")
     @classmethod

@@ -1,0 +1,18 @@
+"""URLs of HTTP APIs in a config: where a key must not hide."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+
+def require_http_url(url: str, expected: str, name: str = "URL") -> str:
+    """The URL itself. Raises ValueError, saying what was ``expected``, for anything but an HTTP URL without secrets.
+
+    ``name`` is what the message calls it.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"expected {expected}")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(f"the {name} must hold no user, password, query or fragment; a key belongs into api_key")
+    return url
