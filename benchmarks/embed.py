@@ -19,8 +19,8 @@ from collections.abc import Callable
 import numpy as np
 import onnxruntime as ort
 
+from ragstack.embedding.encoder import DEFAULT_BATCH_TOKENS, EncoderEmbedder
 from ragstack.embedding.model_files import resolve_model
-from ragstack.embedding.onnx import DEFAULT_BATCH_TOKENS, OnnxEmbedder
 from ragstack.inference.batching import padding_share, plan_batches
 
 WORDS = ["the", "of", "system", "index", "query", "passage", "vector", "store", "model", "result", "error", "file"]
@@ -61,8 +61,8 @@ def main() -> None:
     )
     options = parser.parse_args()
 
-    embedder = OnnxEmbedder(threads=options.threads)
-    others = {budget: OnnxEmbedder(threads=options.threads, max_batch_tokens=budget) for budget in options.budgets}
+    embedder = EncoderEmbedder(threads=options.threads)
+    others = {budget: EncoderEmbedder(threads=options.threads, max_batch_tokens=budget) for budget in options.budgets}
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = options.threads or 0
     session = None

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ragstack.embedding.onnx import OnnxEmbedder
+from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.embedding.stop_words import STOP_WORDS
 from ragstack.reranking.token_codec import TokenCodec
 from ragstack.reranking.token_words import BEGINS, CONTINUES, LEFT_OUT
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--max-passages", type=int, default=1200, help="taken evenly from all files")
     options = parser.parse_args()
 
-    embedder = OnnxEmbedder(options.model)
+    embedder = EncoderEmbedder(options.model)
     texts = [p for file in options.files for p in passages(file.read_text(encoding="utf-8"))]
     step = max(1, len(texts) // options.max_passages)
     texts = texts[::step]

@@ -23,7 +23,7 @@ import numpy as np
 
 from ragstack.citations.chain import Chain
 from ragstack.config.loader import LoadedConfig, load_config
-from ragstack.embedding.onnx import OnnxEmbedder
+from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.indexer.run import IndexRequest, index
 from ragstack.retrieval.engine import QueryEngine, QueryRequest
 
@@ -90,7 +90,7 @@ def speed(models: Sequence[str], options: argparse.Namespace) -> None:
     """Tokens and characters a CPU second, and what loading takes."""
     for model in models:
         started = time.process_time()
-        embedder = OnnxEmbedder(model, threads=1)
+        embedder = EncoderEmbedder(model, threads=1)
         embedder.embed(["warm"], "query")
         loading = time.process_time() - started
         for language in options.languages:

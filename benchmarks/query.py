@@ -29,7 +29,7 @@ from replayed_model import ReplayedEmbedder
 
 from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig
-from ragstack.embedding.onnx import OnnxEmbedder
+from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.indexer.run import IndexRequest, index
 from ragstack.retrieval.engine import QueryEngine, QueryRequest
 
@@ -72,7 +72,7 @@ def build(state_dir: Path, folder: Path, chunks: int, pool: list[str], replayed:
     embedder = None
     if replayed:
         rng = random.Random(4)
-        embedder = ReplayedEmbedder(OnnxEmbedder(), [" ".join(rng.sample(pool, 8)) for _ in range(500)])
+        embedder = ReplayedEmbedder(EncoderEmbedder(), [" ".join(rng.sample(pool, 8)) for _ in range(500)])
     report = index(LoadedConfig(PipelineConfig()), state_dir, IndexRequest([str(folder)]), embedder=embedder)
     rate = report.tokens_embedded / report.seconds
     print(f"{report.chunk_count} chunks, {report.tokens_embedded} tokens, indexed in {report.seconds:.0f} s")

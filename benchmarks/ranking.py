@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig
 from ragstack.embedding.base import InputType
-from ragstack.embedding.onnx import OnnxEmbedder
+from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.embedding.token_compression import token_compression
 from ragstack.indexer.run import IndexRequest, index
 from ragstack.reranking.base import RerankQuery
@@ -192,7 +192,7 @@ def show_compression(asked: Sequence[Asked], corpus: Path) -> None:
     """The table of ways to keep token vectors: MaxSim is computed anew for each."""
     wanted = sorted({place for each in asked for place in each.places[:50]})
     texts = [(corpus / name).read_bytes()[start:end].decode("utf-8") for name, start, end in wanted]
-    embedder = OnnxEmbedder()
+    embedder = EncoderEmbedder()
     whole = _tokens(embedder, texts, "passage")
     queries = _tokens(embedder, [each.question.text for each in asked], "query")
     tokens = sum(len(each) for each in whole)
@@ -214,7 +214,7 @@ def show_compression(asked: Sequence[Asked], corpus: Path) -> None:
         show(f"{label} | {size:.0f}", scored, weighted(1, 1, 0.3))
 
 
-def _tokens(embedder: OnnxEmbedder, texts: Sequence[str], input_type: InputType) -> list[TokenVectors]:
+def _tokens(embedder: EncoderEmbedder, texts: Sequence[str], input_type: InputType) -> list[TokenVectors]:
     """Token vectors in half precision: those of 12,000 chunks fit into memory."""
     return [
         TokenVectors(tokens.vectors.astype(np.float16), tokens.token_ids, tokens.byte_spans)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ragstack.embedding.base import Embeddings, InputType, ModelInfo, Output
-from ragstack.embedding.onnx import OnnxEmbedder
+from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.embedding.tokenizer import TextTokenizer
 from ragstack.types import Float32Array, TokenVectors
 
@@ -26,7 +26,7 @@ _EXAMPLES = 8
 class ReplayedEmbedder:
     """An :class:`ragstack.embedding.base.Embedder`; ``texts`` are what the model is given to learn its vectors from."""
 
-    def __init__(self, model: OnnxEmbedder, texts: Sequence[str], seed: int = 3) -> None:
+    def __init__(self, model: EncoderEmbedder, texts: Sequence[str], seed: int = 3) -> None:
         self._model = model
         self._rng = np.random.default_rng(seed)
         found = model.embed(texts, "passage", ("tokens",)).tokens or ()

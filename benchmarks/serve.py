@@ -30,7 +30,7 @@ import uvicorn
 
 import ragstack
 from ragstack.api.app import create_app
-from ragstack.embedding.onnx import OnnxEmbedder
+from ragstack.embedding.encoder import EncoderEmbedder
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -109,7 +109,7 @@ def cpu_seconds(url: str) -> float:
 
 def direct(texts: list[str], seconds: float, *, one_by_one: bool) -> dict[str, float | str]:
     """The embedder without a server."""
-    embedder = OnnxEmbedder()
+    embedder = EncoderEmbedder()
     tokens = sum(embedder.tokenizer.count(texts))
     done, started, cpu = 0, 0.0, 0.0
     for limit in (1.0, seconds):  # the first round loads and warms up

@@ -14,6 +14,7 @@
     ├── SourceError                    one source could not be read or parsed; the run goes on, exit status 3
     ├── EmbeddingError                 the model failed: bad weights, NaN, input too long
     ├── RerankingError                 a reranker's model or server failed, or gave what cannot be used
+    ├── DeviceMemoryError              a batch was too large for a device; caught where batches are made
     ├── StoreError                     the vector store failed
     │   ├── StoreUnavailableError      not reachable, locked, or shut
     │   │   └── StoreLockedError       held by another process; an IndexLockedError too, so exit status 2
@@ -150,6 +151,10 @@ class EmbeddingError(RagstackError):
 
 class RerankingError(RagstackError):
     """A reranker's model could not be loaded or its server not be asked, or it gave an unusable result."""
+
+
+class DeviceMemoryError(RagstackError):
+    """A batch did not fit into a device's memory; a smaller one may. Caught where batches are made."""
 
 
 class StoreError(RagstackError):

@@ -24,7 +24,7 @@ from ragstack.version import __version__
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from ragstack.config.embedders import OnnxEmbedderConfig
+    from ragstack.config.embedders import LocalEmbedderConfig
     from ragstack.config.loader import LoadedConfig
     from ragstack.config.models import PipelineConfig
 
@@ -152,12 +152,12 @@ def _encoding() -> Finding:
 
 def _model(loaded: LoadedConfig) -> Finding:
     block = loaded.config.embedder
-    if block.type != "onnx":
+    if block.type != "local":
         return Finding("model", "ok", f"{block.type}: no files of its own to check")
     return _onnx_model(block)  # type: ignore[arg-type]
 
 
-def _onnx_model(block: OnnxEmbedderConfig) -> Finding:
+def _onnx_model(block: LocalEmbedderConfig) -> Finding:
     from ragstack.embedding.model_files import resolve_model
     from ragstack.embedding.models import MODELS, HubFiles
 
@@ -166,7 +166,7 @@ def _onnx_model(block: OnnxEmbedderConfig) -> Finding:
     if not is_packaged and not Path(block.model).expanduser().is_dir():
         return Finding("model", "warn", f"{block.model}: not checked", "It is fetched from its hub on first use.")
     resolved = resolve_model(block.model, block.revision)
-    resolved.read_weights()
+    resolved.onnx()
     found = f"{block.model}: {resolved.weights}, SHA-256 {resolved.weights_sha256[:12]}… as stated"
     return Finding("model", "ok", found)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from ragstack.config.block import ConfigBlock
+from ragstack.config.devices import PROFILE_PATTERN, Device
 
 StemmerLanguage: TypeAlias = Literal[
     "arabic",
@@ -71,14 +72,14 @@ class Bm25Config(ConfigBlock):
     )
 
 
-class OnnxEmbedderConfig(ConfigBlock):
-    """A model on ONNX Runtime.
+class LocalEmbedderConfig(ConfigBlock):
+    """A model on this machine.
 
     ``model`` is a registered name (see ``ragstack models``), a folder with ``model.onnx`` and
     ``tokenizer.json``, or a Hugging Face id, which must be pinned by ``revision``.
     """
 
-    type: Literal["onnx"] = Field(default="onnx", description="ONNX Runtime.")
+    type: Literal["local"] = Field(default="local", description="A model on this machine.")
     model: str = Field(
         default="all-MiniLM-L6-v2", min_length=1, description="Registered name, folder, or Hugging Face id."
     )
@@ -87,6 +88,15 @@ class OnnxEmbedderConfig(ConfigBlock):
         default=None, gt=0, description="Token budget of a batch, padding counted; null: the measured default."
     )
     threads: int | None = Field(default=None, gt=0, description="CPU threads; null: all that this process may use.")
+    profile: str | None = Field(
+        default=None,
+        pattern=PROFILE_PATTERN,
+        description="Name or id of a profile (`ragstack profiles`); null: the best one here.",
+    )
+    device: Device | None = Field(
+        default=None,
+        description="`cpu`, `cuda`, `cuda:1`, or a list of GPUs to share the work; null: the profile's.",
+    )
     bm25: Bm25Config = Field(default=Bm25Config(), description="The sparse vectors made beside the dense ones.")
 
 

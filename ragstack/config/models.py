@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from ragstack.config.block import ConfigBlock, contradiction
-from ragstack.config.embedders import HashingEmbedderConfig, OnnxEmbedderConfig
+from ragstack.config.embedders import HashingEmbedderConfig, LocalEmbedderConfig
 from ragstack.config.generators import OpenAIGeneratorConfig
 from ragstack.config.rerankers import LateInteractionConfig, RerankerConfig
 from ragstack.config.retrieval import RetrievalConfig
@@ -200,8 +200,8 @@ AnyChunkerConfig: TypeAlias = Annotated[
     Annotated[ChunkerConfig, Tag("auto")] | ThirdParty, tagged_by(dict.fromkeys(get_args(ChunkerType), "auto"))
 ]
 EmbedderConfig: TypeAlias = Annotated[
-    Annotated[OnnxEmbedderConfig, Tag("onnx")] | Annotated[HashingEmbedderConfig, Tag("hashing")] | ThirdParty,
-    tagged_by({"onnx": "onnx", "hashing": "hashing"}),
+    Annotated[LocalEmbedderConfig, Tag("local")] | Annotated[HashingEmbedderConfig, Tag("hashing")] | ThirdParty,
+    tagged_by({"local": "local", "hashing": "hashing"}),
 ]
 StoreConfig: TypeAlias = Annotated[
     Annotated[QdrantEdgeStoreConfig, Tag("qdrant_edge")]
@@ -236,7 +236,7 @@ class PipelineConfig(ConfigBlock):
         default_factory=dict, description="Metadata fields that filters may name, each with its type."
     )
     chunker: AnyChunkerConfig = Field(default=ChunkerConfig(), description="How documents are cut.")
-    embedder: EmbedderConfig = Field(default=OnnxEmbedderConfig(), description="How texts become vectors.")
+    embedder: EmbedderConfig = Field(default=LocalEmbedderConfig(), description="How texts become vectors.")
     store: StoreConfig = Field(default=QdrantEdgeStoreConfig(), description="Where vectors are kept and searched.")
     retrieval: RetrievalConfig = Field(default=RetrievalConfig(), description="How candidates are found.")
     reranker: RerankerConfig = Field(default=LateInteractionConfig(), description="How candidates are ordered.")

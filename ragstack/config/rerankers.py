@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, SecretStr, Tag, field_validator, model_validator
 
 from ragstack.config.block import ConfigBlock, contradiction
+from ragstack.config.devices import PROFILE_PATTERN, Device
 from ragstack.config.http_urls import require_http_url
 from ragstack.config.third_party import ThirdParty, tagged_by
 
@@ -71,6 +72,15 @@ class CrossEncoderConfig(ConfigBlock):
         default=None, gt=0, description="Token budget of a batch, padding counted; null: the measured default."
     )
     threads: int | None = Field(default=None, gt=0, description="CPU threads; null: all that this process may use.")
+    profile: str | None = Field(
+        default=None,
+        pattern=PROFILE_PATTERN,
+        description="Name or id of a profile (`ragstack profiles`); null: the best one here.",
+    )
+    device: Device | None = Field(
+        default=None,
+        description="`cpu`, `cuda`, `cuda:1`, or a list of GPUs to share the work; null: the profile's.",
+    )
 
 
 class RemoteRerankerConfig(ConfigBlock):

@@ -26,6 +26,7 @@ from ragstack.inference.model_files import (
     read_weights,
     weights_file,
 )
+from ragstack.inference.profile import WeightsFormat
 from ragstack.inference.role import EMBEDDER
 from ragstack.registry import known_names
 from ragstack.types import sha256_hex
@@ -54,13 +55,22 @@ class ResolvedModel:
 
     @property
     def sha256(self) -> str:
-        """What names the model that :meth:`read_weights` gives."""
+        """What names the model that :meth:`onnx` gives."""
         if self.packed is None:
             return self.weights_sha256
         return sha256_hex(f"{self.weights_sha256} {self.packed.graph_sha256}".encode())
 
-    def read_weights(self) -> bytes | Path:
-        """The weights, checked: as bytes, or as a path where the tensors lie in a file beside the graph."""
+    @property
+    def formats(self) -> frozenset[WeightsFormat]:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return frozenset({"onnx"})
+
+    def folder(self) -> Path:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        raise EmbeddingError(f"{self.card.name} has no safetensors.", hint="Choose a profile that runs ONNX.")
+
+    def onnx(self) -> bytes | Path:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
         if self.packed is None:
             return read_weights(self.weights, self.weights_sha256, EMBEDDER)
         data = read_pinned(self.weights, self.weights_sha256, EMBEDDER)

@@ -7,7 +7,7 @@ from ragstack.registry import Entry, Registry
 EMBEDDERS = Registry(
     "embedders",
     {
-        "onnx": Entry("ragstack.embedding.onnx:OnnxEmbedder"),
+        "local": Entry("ragstack.embedding.encoder:EncoderEmbedder"),
         "hashing": Entry("ragstack.testing.hashing_embedder:HashingEmbedder"),
     },
 )

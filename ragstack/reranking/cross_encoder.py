@@ -5,18 +5,19 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from functools import cached_property
+from concurrent.futures import CancelledError, Future
+from functools import cached_property, partial
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ragstack.errors import InputError, RerankingError
+from ragstack.inference.backend import Backend, TokenBatch, chosen_output
 from ragstack.inference.batching import plan_batches
+from ragstack.inference.engine import Engine, Placement
 from ragstack.inference.role import RERANKER
-from ragstack.inference.session import TextModelSession, open_session
-from ragstack.inference.threads import usable_cores
+from ragstack.inference.selection import select_placement
 from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore, name_of
 from ragstack.reranking.cross_encoder_files import CrossEncoderFiles, find_cross_encoder
 from ragstack.reranking.pairs import Pair, PairEncoder
@@ -31,7 +32,7 @@ _OUTPUTS = ("logits", "scores")
 
 
 class CrossEncoderReranker:
-    """A :class:`ragstack.reranking.base.Reranker` that runs an ONNX model over each pair of query and passage.
+    """A :class:`ragstack.reranking.base.Reranker` that runs a model over each pair of query and passage.
 
     ``score`` is the model's logit, ``relevance`` its logistic function; of a model with several labels, the logit of
     the relevant one against all others. A passage is read as it was embedded, its heading path first; one that is
@@ -58,6 +59,8 @@ class CrossEncoderReranker:
         label: str | None = None,
         max_batch_tokens: int | None = None,
         threads: int | None = None,
+        profile: str | None = None,
+        device: str | Sequence[str] | None = None,
     ) -> None:
         for name, value in (("max_batch_tokens", max_batch_tokens), ("threads", threads)):
             if value is not None and value < 1:
@@ -66,9 +69,8 @@ class CrossEncoderReranker:
         self.name = f"cross_encoder:{self._files.name}"
         self._windows = long_passages == "windows"
         self._budget = max_batch_tokens or DEFAULT_BATCH_TOKENS
-        self._threads = threads or usable_cores()
+        self._placement = select_placement(self._files, RERANKER, profile=profile, device=device, threads=threads)
         self._lock = threading.Lock()
-        self._workers: ThreadPoolExecutor | None = None
         self._closed = False
 
     def rerank(self, query: RerankQuery, candidates: Sequence[RerankCandidate]) -> list[RerankScore]:
@@ -102,30 +104,29 @@ class CrossEncoderReranker:
     def preload(self) -> None:
         """Load tokenizer and weights. Raises RerankingError."""
         with self._lock:
-            self._prepared()
+            _, engine = self._prepared()
+        engine.preload()
 
     def close(self) -> None:
         """Release threads and weights. Idempotent; reranking afterwards raises RerankingError."""
         with self._lock:
             self._closed = True
-            workers, self._workers = self._workers, None
-            self.__dict__.pop("_session", None)
-        if workers is not None:
-            workers.shutdown(wait=True, cancel_futures=True)
+            # Others may run the same weights; the last of them to go takes the engine along.
+            self.__dict__.pop("_engine", None)
 
     @cached_property
     def _encoder(self) -> PairEncoder:
         return PairEncoder(self._files.tokenizer(), self._files.max_tokens, self._files.name, windows=self._windows)
 
     @cached_property
-    def _session(self) -> TextModelSession:
-        return _shared_session(self._files)
+    def _engine(self) -> Engine:
+        return _shared_engine(self._files, self._placement)
 
-    def _prepared(self) -> tuple[PairEncoder, TextModelSession]:
+    def _prepared(self) -> tuple[PairEncoder, Engine]:
         """What is loaded once, by a holder of the lock."""
         if self._closed:
             raise self._was_closed()
-        return self._encoder, self._session
+        return self._encoder, self._engine
 
     @staticmethod
     def _one_by_one(pairs: Sequence[Pair]) -> list[Int32Array]:
@@ -135,22 +136,19 @@ class CrossEncoderReranker:
         self, query: RerankQuery, pairs: Sequence[Pair], batches: Sequence[Int32Array]
     ) -> list[NDArray[np.float64]]:
         with self._lock:
-            _, session = self._prepared()
-            if self._workers is None:
-                self._workers = ThreadPoolExecutor(self._threads, thread_name_prefix="ragstack-rerank")
-            workers = self._workers
+            _, engine = self._prepared()
 
-        def run(batch: Int32Array) -> NDArray[np.float64]:
+        def run(backend: Backend, batch: Int32Array) -> NDArray[np.float64]:
             query.cancellation.check()
-            return self._logits(session, [pairs[row] for row in batch.tolist()])
+            if self._closed:
+                raise self._was_closed()
+            return self._logits(backend, [pairs[row] for row in batch.tolist()])
 
         futures: list[Future[NDArray[np.float64]]] = []
         try:
-            futures += [workers.submit(run, batch) for batch in batches]
+            futures += [engine.submit(partial(run, batch=batch)) for batch in batches]
             return [future.result() for future in futures]
-        except (CancelledError, RuntimeError) as error:  # the workers were shut down under this call
-            if not self._closed:
-                raise
+        except CancelledError as error:
             raise self._was_closed() from error
         finally:
             for future in futures:
@@ -159,14 +157,15 @@ class CrossEncoderReranker:
     def _was_closed(self) -> RerankingError:
         return RerankingError(f"{self.name} was closed.", hint="Make a new one.")
 
-    def _logits(self, session: TextModelSession, pairs: Sequence[Pair]) -> NDArray[np.float64]:
+    def _logits(self, backend: Backend, pairs: Sequence[Pair]) -> NDArray[np.float64]:
         counts = np.array([len(pair.ids) for pair in pairs], dtype=np.int64)
         shape = (len(pairs), int(counts.max()))
         ids, type_ids = np.full(shape, self._files.pad_id, dtype=np.int64), np.zeros(shape, dtype=np.int64)
         for row, pair in enumerate(pairs):
             ids[row, : counts[row]] = pair.ids
             type_ids[row, : counts[row]] = pair.type_ids
-        return self._relevant(session.run(session.output(_OUTPUTS), ids, counts, type_ids), len(pairs))
+        logits = backend.run(TokenBatch(ids, counts, type_ids), chosen_output(backend, _OUTPUTS))
+        return self._relevant(backend.to_host(logits), len(pairs))
 
     def _relevant(self, output: Float32Array, pairs: int) -> NDArray[np.float64]:
         """The logit of each row's relevant label, ``(n,) float64``."""
@@ -186,15 +185,15 @@ class CrossEncoderReranker:
         )
 
 
-_sessions: weakref.WeakValueDictionary[str, TextModelSession] = weakref.WeakValueDictionary()
+_engines: weakref.WeakValueDictionary[tuple[str, str, Placement], Engine] = weakref.WeakValueDictionary()
 _loading = threading.Lock()
 
 
-def _shared_session(files: CrossEncoderFiles) -> TextModelSession:
-    """One session for all rerankers with these weights: a query engine and a model server have one each."""
-    key = f"{files.weights}:{files.weights_sha256}"
+def _shared_engine(files: CrossEncoderFiles, placement: Placement) -> Engine:
+    """One engine for all rerankers with these weights: a query engine and a model server have one each."""
+    key = str(files.weights), files.weights_sha256, placement
     with _loading:
-        session = _sessions.get(key)
-        if session is None:
-            _sessions[key] = session = open_session(files.read_weights(), 1, RERANKER)
-        return session
+        engine = _engines.get(key)
+        if engine is None:
+            _engines[key] = engine = Engine(files.name, files, placement, RERANKER)
+        return engine

@@ -18,6 +18,7 @@ from ragstack.inference.model_files import (
     read_weights,
     weights_file,
 )
+from ragstack.inference.profile import WeightsFormat
 from ragstack.inference.role import RERANKER
 from ragstack.inference.tokenizer_file import read_tokenizer
 from ragstack.types import sha256_hex
@@ -48,8 +49,22 @@ class CrossEncoderFiles:
     pad_id: int
     scales_with_its_batch: bool
 
-    def read_weights(self) -> bytes | Path:
-        """The weights, checked against their hash: bytes, or a path where the tensors lie beside the graph."""
+    @property
+    def sha256(self) -> str:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return self.weights_sha256
+
+    @property
+    def formats(self) -> frozenset[WeightsFormat]:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return frozenset({"onnx"})
+
+    def folder(self) -> Path:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        raise RerankingError(f"{self.name} has no safetensors.", hint="Choose a profile that runs ONNX.")
+
+    def onnx(self) -> bytes | Path:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
         return read_weights(self.weights, self.weights_sha256, RERANKER)
 
     def tokenizer(self) -> Tokenizer:

@@ -73,7 +73,7 @@ def test_stopped_at_random_moments(number: signal.Signals, idx: Index, tmp_path:
 
 def test_stopped_while_the_model_embeds(tmp_path: Path) -> None:
     config = {**SMALL_CONFIG, "chunker": {"type": "recursive", "max_tokens": 60}}
-    config["embedder"] = {"type": "onnx", "threads": 1}
+    config["embedder"] = {"type": "local", "threads": 1}
     config["indexer"] = {**SMALL_CONFIG["indexer"], "group_chunks": 512}
     corpus = tmp_path / "corpus"
     corpus.mkdir()

@@ -15,7 +15,7 @@ def test_every_family_has_its_registry() -> None:
     for family, name in {
         "parsers": "markdown",
         "chunkers": "recursive",
-        "embedders": "onnx",
+        "embedders": "local",
         "stores": "qdrant_edge",
         "rerankers": "late_interaction",
         "generators": "extractive",

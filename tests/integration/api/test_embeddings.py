@@ -12,7 +12,7 @@ import openai
 import pytest
 from langchain_nvidia_ai_endpoints import NVIDIAEmbeddings
 
-from ragstack.embedding.onnx import OnnxEmbedder
+from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.types import Float32Array
 
 M = "all-MiniLM-L6-v2"
@@ -21,8 +21,8 @@ LONG = "word " * 600
 
 
 @pytest.fixture(scope="module")
-def direct() -> Iterator[OnnxEmbedder]:
-    embedder = OnnxEmbedder()
+def direct() -> Iterator[EncoderEmbedder]:
+    embedder = EncoderEmbedder()
     yield embedder
     embedder.close()
 
@@ -39,7 +39,7 @@ def client(model_url: str) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def vectors_of(direct: OnnxEmbedder, texts: list[str]) -> Float32Array:
+def vectors_of(direct: EncoderEmbedder, texts: list[str]) -> Float32Array:
     dense = direct.embed(texts, "passage").dense
     assert dense is not None
     return dense
@@ -52,7 +52,7 @@ def assert_same(found: object, expected: Float32Array) -> None:
     assert ((vectors * expected).sum(axis=1) > 0.99999).all()
 
 
-def test_the_calls_of_the_issue_work_as_typed(http: httpx.Client, direct: OnnxEmbedder) -> None:
+def test_the_calls_of_the_issue_work_as_typed(http: httpx.Client, direct: EncoderEmbedder) -> None:
     answer = http.post("/v1/embeddings", json={"input": "hello world", "model": M})
     assert answer.status_code == 200
     body = answer.json()
@@ -69,7 +69,7 @@ def test_the_calls_of_the_issue_work_as_typed(http: httpx.Client, direct: OnnxEm
         assert body["usage"]["prompt_tokens"] == sum(direct.tokenizer.count(TEXTS))
 
 
-def test_openais_client_in_base64_and_floats(client: openai.OpenAI, direct: OnnxEmbedder) -> None:
+def test_openais_client_in_base64_and_floats(client: openai.OpenAI, direct: EncoderEmbedder) -> None:
     expected = vectors_of(direct, TEXTS)
     by_default = client.embeddings.create(input=TEXTS, model=M)  # the client asks for base64 and decodes it
     assert_same([item.embedding for item in by_default.data], expected)
@@ -90,7 +90,7 @@ def test_base64_and_floats_are_the_same_numbers(http: httpx.Client) -> None:
         assert np.array(one["embedding"], dtype=np.float64).astype("<f4").tobytes() == decoded.tobytes()
 
 
-def test_token_ids_stand_for_their_text(client: openai.OpenAI, direct: OnnxEmbedder) -> None:
+def test_token_ids_stand_for_their_text(client: openai.OpenAI, direct: EncoderEmbedder) -> None:
     expected = vectors_of(direct, ["hello world"])
     for ids in ([7592, 2088], [[7592, 2088]], [[101, 7592, 2088, 102]]):
         assert_same([client.embeddings.create(input=ids, model=M).data[0].embedding], expected)
@@ -104,7 +104,7 @@ def test_further_names_and_nims_suffixes(client: openai.OpenAI) -> None:
         assert client.embeddings.create(input="a", model=model).model == model
 
 
-def test_nvidias_client_by_base_url_alone(model_url: str, direct: OnnxEmbedder) -> None:
+def test_nvidias_client_by_base_url_alone(model_url: str, direct: EncoderEmbedder) -> None:
     embedder = NVIDIAEmbeddings(base_url=f"{model_url}/v1", model=M)
     assert_same(embedder.embed_documents(TEXTS), vectors_of(direct, TEXTS))
     assert_same([embedder.embed_query("hello world")], vectors_of(direct, ["hello world"]))
@@ -114,7 +114,7 @@ def test_nvidias_client_by_base_url_alone(model_url: str, direct: OnnxEmbedder) 
     assert_same([cutting.embed_query(LONG)], vectors_of(direct, ["word " * 510]))
 
 
-def test_what_is_too_long_is_cut_at_the_end_asked_for(http: httpx.Client, direct: OnnxEmbedder) -> None:
+def test_what_is_too_long_is_cut_at_the_end_asked_for(http: httpx.Client, direct: EncoderEmbedder) -> None:
     text = "start " + LONG + "end"
     for truncate, expected in (("END", "start" + " word" * 509), ("START", "word " * 509 + "end")):
         answer = http.post("/v1/embeddings", json={"input": text, "model": M, "truncate": truncate})

@@ -159,7 +159,7 @@ def test_a_model_without_a_vocabulary_has_no_token_ids(wordless: TestClient) -> 
 
 
 def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
-    config = {"embedder": {"type": "onnx", "model": str(tmp_path / "nowhere")}}
+    config = {"embedder": {"type": "local", "model": str(tmp_path / "nowhere")}}
     with TestClient(create_app(ragstack.open(config, state_dir=tmp_path / "state"))) as client:
         answer = client.get("/health")
         assert (answer.status_code, answer.json()["error_type"]) == (503, "Unhealthy")

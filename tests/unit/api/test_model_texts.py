@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from ragstack.api.model_errors import OPENAI_ERRORS, TEI_ERRORS, Fault, ModelRequestError
 from ragstack.api.model_texts import Truncate, is_short, prepare_texts, texts_of
-from ragstack.embedding.onnx import OnnxEmbedder
+from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.testing.hashing_embedder import HashingEmbedder
 
 SMALL = HashingEmbedder(dim=8, max_tokens=6)
 
 
 @pytest.fixture(scope="module")
-def minilm() -> Iterator[OnnxEmbedder]:
-    embedder = OnnxEmbedder()
+def minilm() -> Iterator[EncoderEmbedder]:
+    embedder = EncoderEmbedder()
     yield embedder
     embedder.close()
 
@@ -36,7 +36,7 @@ def test_a_text_is_cut_to_a_part_of_itself_that_the_model_reads(text: str, trunc
 
 @given(text=st.text("abcdefgh äß漢字-_.", min_size=1200, max_size=2500), truncate=st.sampled_from(["START", "END"]))
 def test_a_cut_text_is_never_too_long_for_a_model_of_word_pieces(
-    minilm: OnnxEmbedder, text: str, truncate: Truncate
+    minilm: EncoderEmbedder, text: str, truncate: Truncate
 ) -> None:
     prepared = prepare_texts(minilm, [text], "passage", truncate, "input")
     assert prepared.token_counts[0] <= minilm.info.max_tokens
@@ -61,12 +61,12 @@ def test_a_lone_surrogate_is_refused() -> None:
 
 
 @pytest.mark.parametrize("given_ids", [[7592, 2088], [101, 7592, 2088, 102], [[7592, 2088], [101, 7592, 2088, 102]]])
-def test_token_ids_are_read_with_and_without_special_ones(minilm: OnnxEmbedder, given_ids: list[int]) -> None:
+def test_token_ids_are_read_with_and_without_special_ones(minilm: EncoderEmbedder, given_ids: list[int]) -> None:
     assert set(texts_of(minilm, given_ids, "input")) == {"hello world"}
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60))
-def test_ids_of_any_text_give_its_vector_or_are_refused(minilm: OnnxEmbedder, text: str) -> None:
+def test_ids_of_any_text_give_its_vector_or_are_refused(minilm: EncoderEmbedder, text: str) -> None:
     ids = minilm.tokenizer.input_ids([text])[0]
     try:
         found = texts_of(minilm, ids, "input")
@@ -76,14 +76,14 @@ def test_ids_of_any_text_give_its_vector_or_are_refused(minilm: OnnxEmbedder, te
     assert minilm.tokenizer.input_ids(found) == [ids]
 
 
-def test_ids_of_plain_writing_are_read(minilm: OnnxEmbedder) -> None:
+def test_ids_of_plain_writing_are_read(minilm: EncoderEmbedder) -> None:
     text = "unaffordable pumps, don't they? e.g. 3.5 bar (line-7) in Grüße; 東京"
     (found,) = texts_of(minilm, minilm.tokenizer.input_ids([text]), "input")
     assert minilm.tokenizer.input_ids([found]) == minilm.tokenizer.input_ids([text])
 
 
 @pytest.mark.parametrize("ids", [[30522], [-1], [101, 102], [2, 1037, 2077, 30521, 2]])
-def test_ids_that_are_no_text_are_refused(minilm: OnnxEmbedder, ids: list[int]) -> None:
+def test_ids_that_are_no_text_are_refused(minilm: EncoderEmbedder, ids: list[int]) -> None:
     with pytest.raises(ModelRequestError, match="`input`") as refused:
         texts_of(minilm, ids, "input")
     assert refused.value.fault == "unreadable"

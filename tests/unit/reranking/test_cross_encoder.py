@@ -187,7 +187,7 @@ def test_rerankers_of_the_same_weights_share_them(folder: Path, reranker: CrossE
     reranker.preload()
     other = CrossEncoderReranker(str(folder))
     CascadeReranker([CascadeStage(NoReranker()), CascadeStage(other, 3)]).preload()
-    assert other.__dict__["_session"] is reranker._session
+    assert other.__dict__["_engine"] is reranker._engine
     other.close()
     other.close()
     with pytest.raises(RerankingError, match="was closed"):

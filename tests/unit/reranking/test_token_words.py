@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ragstack.assembly import token_codec
 from ragstack.config.models import PipelineConfig
-from ragstack.embedding.onnx import OnnxEmbedder
+from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.reranking.token_words import BEGINS, CONTINUES, LEFT_OUT, whole_words
 from ragstack.types import TokenVectors
 
@@ -69,7 +69,7 @@ def test_joined_words_rarely_share_an_id() -> None:
 
 def test_the_default_model() -> None:
     text = "The photosynthesis of plants, it is said, was re-discovered in Zürich."
-    tokens = OnnxEmbedder().embed([text], "passage", ("tokens",)).tokens
+    tokens = EncoderEmbedder().embed([text], "passage", ("tokens",)).tokens
     assert tokens is not None
     prepared = token_codec(PipelineConfig()).prepare(tokens[0])
     data = text.encode()

@@ -1,19 +1,16 @@
-"""Embedding with ONNX Runtime on the CPU.
+"""Embedding on this machine: prompts, tokens, batches, pooling, over any backend (:mod:`ragstack.inference`).
 
-How the cores are used, as measured (docs/models.md): many texts run as small batches, each on one thread,
-as many at a time as there are cores, because small batches stay in the cache and need no
-synchronisation; a single batch, such as one query, runs on all cores at once. The two ways need a session each, loaded
-when first used. Texts are tokenised in windows while earlier windows are being run.
+Texts are tokenised in windows while earlier windows are being run. Many texts run as batches of a token budget, as many
+at a time as suit the devices; a single batch, such as one query, runs by itself.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import get_args
 
 import numpy as np
@@ -22,17 +19,19 @@ from ragstack.embedding.base import Embeddings, InputType, ModelInfo, Output, Pe
 from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.embedding.model_files import resolve_model
 from ragstack.embedding.pooling import pool, unit_rows
-from ragstack.embedding.session import EncoderSession, load_session
 from ragstack.embedding.tokenizer import TextTokenizer
 from ragstack.errors import EmbeddingError, InputError
+from ragstack.inference.backend import Backend, Int64Array, TokenBatch, chosen_output
 from ragstack.inference.batching import plan_batches
-from ragstack.inference.session import Int64Array
-from ragstack.inference.threads import usable_cores
+from ragstack.inference.engine import Engine
+from ragstack.inference.role import EMBEDDER
+from ragstack.inference.selection import select_placement
 from ragstack.types import Float32Array, Int32Array, SparseVector, TokenVectors, canonical_json, sha256_hex
 
 DEFAULT_BATCH_TOKENS = 512
 """Token budget of a batch, padding counted: the fastest measured on CPUs (docs/models.md)."""
 
+_OUTPUTS = ("last_hidden_state", "token_embeddings")
 _WINDOW_TEXTS = 512
 _WINDOWS_AHEAD = 2
 _FORMAT = 1
@@ -54,12 +53,13 @@ class _BatchResult:
     tokens: list[TokenVectors] | None
 
 
-class OnnxEmbedder:
-    """An :class:`ragstack.embedding.base.Embedder` that runs an ONNX encoder on the CPU.
+class EncoderEmbedder:
+    """An :class:`ragstack.embedding.base.Embedder` that runs an encoder on this machine.
 
     ``model`` is a registered name, a folder, or a Hugging Face id pinned by ``revision``
     (:func:`ragstack.embedding.model_files.resolve_model`). ``max_batch_tokens`` is the budget of a batch, padding
-    counted (None: the measured default). ``threads`` is how many cores are used (None: all that the
+    counted (None: the measured default). ``profile`` and ``device`` say how and where it runs
+    (:func:`ragstack.inference.selection.select_placement`), ``threads`` how many cores are used (None: all that the
     process may use). ``bm25`` makes the ``sparse`` output: a passage's vector, or how often each term
     occurs in a query, to which the query path adds the corpus statistics.
 
@@ -73,6 +73,8 @@ class OnnxEmbedder:
         revision: str | None = None,
         max_batch_tokens: int | None = None,
         threads: int | None = None,
+        profile: str | None = None,
+        device: str | Sequence[str] | None = None,
         bm25: Bm25Encoder | None = None,
     ) -> None:
         for name, value in (("max_batch_tokens", max_batch_tokens), ("threads", threads)):
@@ -80,12 +82,9 @@ class OnnxEmbedder:
                 raise InputError(f"embedder.{name}: must be at least 1, got {value}.")
         self._model = resolve_model(model, revision)
         self._budget = max_batch_tokens or DEFAULT_BATCH_TOKENS
-        self._threads = threads or usable_cores()
+        placement = select_placement(self._model, EMBEDDER, profile=profile, device=device, threads=threads)
+        self._engine = Engine(self._model.card.name, self._model, placement, EMBEDDER)
         self.bm25 = bm25 or Bm25Encoder()
-        self._lock = threading.Lock()
-        self._sessions: dict[int, EncoderSession] = {}
-        self._workers: ThreadPoolExecutor | None = None
-        self._closed = False
 
     @cached_property
     def info(self) -> ModelInfo:
@@ -119,8 +118,13 @@ class OnnxEmbedder:
 
     @property
     def device(self) -> str:
-        """Where the model runs."""
-        return "cpu"
+        """Where the model runs; several devices with commas between."""
+        return ",".join(self._engine.placement.devices)
+
+    @property
+    def profile(self) -> str:
+        """The name of the profile that runs the model."""
+        return self._engine.placement.profile.name
 
     @property
     def max_batch_tokens(self) -> int:
@@ -144,43 +148,20 @@ class OnnxEmbedder:
 
     def preload(self) -> None:
         """Load what :meth:`submit` runs on; see :class:`ragstack.embedding.base.PipelinedEmbedder`."""
-        self._session(1)
+        self._engine.preload()
 
     def close(self) -> None:
         """Release threads and weights. Idempotent; embedding afterwards raises EmbeddingError."""
-        with self._lock:
-            self._closed = True
-            workers, self._workers = self._workers, None
-            self._sessions.clear()
-        if workers is not None:
-            workers.shutdown(wait=True, cancel_futures=True)
-
-    def _session(self, threads: int) -> EncoderSession:
-        with self._lock:
-            self._check_open()
-            if threads not in self._sessions:
-                self._sessions[threads] = load_session(self._model.read_weights(), threads)
-            return self._sessions[threads]
-
-    def _executor(self) -> ThreadPoolExecutor:
-        with self._lock:
-            self._check_open()
-            if self._workers is None:
-                self._workers = ThreadPoolExecutor(self._threads, thread_name_prefix="ragstack-embed")
-            return self._workers
+        self._engine.close()
 
     def _run_alone(self, window: _Window, batch: Int32Array, wanted: frozenset[Output]) -> _BatchResult:
-        return self._run_batch(window, batch, wanted, self._session(self._threads))
+        return self._engine.call(partial(self._run_batch, window=window, batch=batch, wanted=wanted))
 
     def _run_later(
         self, window: _Window, batches: Sequence[Int32Array], wanted: frozenset[Output]
     ) -> deque[Future[_BatchResult]]:
-        session, workers = self._session(1), self._executor()
-        return deque(workers.submit(self._run_batch, window, batch, wanted, session) for batch in batches)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise EmbeddingError(f"the embedder of {self._model.card.name} was closed.", hint="Make a new one.")
+        run = partial(self._run_batch, window=window, wanted=wanted)
+        return deque(self._engine.submit(partial(run, batch=batch)) for batch in batches)
 
     def _windows(self, texts: Sequence[str], input_type: InputType, *, with_spans: bool) -> Iterator[_Window]:
         card, tokenizer = self._model.card, self._model.tokenizer
@@ -209,24 +190,32 @@ class OnnxEmbedder:
             yield _Window(start, ids, spans)
 
     def _run_batch(
-        self, window: _Window, batch: Int32Array, wanted: frozenset[Output], session: EncoderSession
+        self, backend: Backend, window: _Window, batch: Int32Array, wanted: frozenset[Output]
     ) -> _BatchResult:
         rows = batch.tolist()
         counts = np.array([len(window.ids[row]) for row in rows], dtype=np.int64)
         ids = np.zeros((len(rows), int(counts.max())), dtype=np.int64)
         for position, row in enumerate(rows):
             ids[position, : counts[position]] = window.ids[row]
-        hidden = session.run(ids, counts)
+        hidden = backend.run(TokenBatch(ids, counts), chosen_output(backend, _OUTPUTS))
         card = self._model.card
+        if hidden.ndim != 3:
+            raise EmbeddingError(
+                f"the model's output has shape {tuple(hidden.shape)}, expected (texts, tokens, dim).",
+                hint="Export the model for feature extraction, so that it gives one vector per token.",
+            )
         if hidden.shape[2] != card.dim:
             raise EmbeddingError(
                 f"{card.name} gives {hidden.shape[2]} dimensions; its files say {card.dim}.",
                 hint="config.json and model.onnx do not belong together; export the model again.",
             )
         indices: Int32Array = batch + np.int32(window.start)
-        dense = unit_rows(pool(hidden, counts, card.pooling), indices, "dense") if "dense" in wanted else None
+        dense = None
+        if "dense" in wanted:
+            dense = unit_rows(backend.to_host(pool(hidden, counts, card.pooling)), indices, "dense")
         tokens = None
         if window.spans is not None:
+            hidden = backend.to_host(hidden)
             tokens = [
                 self._token_vectors(hidden[position], ids[position], int(counts[position]), window.spans[row], index)
                 for position, (row, index) in enumerate(zip(rows, indices.tolist(), strict=True))
@@ -260,7 +249,7 @@ class _Pending:
 
     def __init__(
         self,
-        embedder: OnnxEmbedder,
+        embedder: EncoderEmbedder,
         texts: Sequence[str],
         input_type: InputType,
         wanted: frozenset[Output],

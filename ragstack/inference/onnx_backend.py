@@ -1,44 +1,38 @@
-"""An ONNX Runtime session of a text model: what it reads, what it gives, on how many threads."""
+"""A text model on ONNX Runtime: what it reads, what it gives, on how many threads."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped]
-from numpy.typing import NDArray
 
+from ragstack.inference.backend import Array, TokenBatch
+from ragstack.inference.opening import Use
+from ragstack.inference.profile import ModelWeights, Profile
 from ragstack.inference.role import ModelRole
 from ragstack.types import Float32Array
-
-Int64Array: TypeAlias = NDArray[np.int64]
 
 _KNOWN_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "position_ids"})
 
 
 @dataclass(frozen=True)
-class TextModelSession:
-    """A loaded model. :meth:`run` may be called from several threads at once."""
+class OnnxBackend:
+    """A :class:`ragstack.inference.backend.Backend` on ONNX Runtime."""
 
+    device: str
+    parallel_calls: int
     outputs: tuple[str, ...]
     reads_types: bool
     _session: Any
     _inputs: dict[str, Any]
     _role: ModelRole
 
-    def output(self, preferred: Sequence[str]) -> str:
-        """The first of the ``preferred`` outputs that the model has, else its first one."""
-        return next((name for name in preferred if name in self.outputs), self.outputs[0])
-
-    def run(self, output: str, ids: Int64Array, counts: Int64Array, type_ids: Int64Array | None = None) -> Float32Array:
-        """The ``output`` for padded ``ids`` ``(n, longest)``, float32, its first axis the texts.
-
-        Row i holds ``counts[i]`` tokens, special ones included. ``type_ids`` ``(n, longest)`` tell the two texts of a
-        pair apart; None: all 0. Raises the role's error when the runtime fails.
-        """
+    def run(self, batch: TokenBatch, output: str) -> Array:
+        """See :class:`ragstack.inference.backend.Backend`."""
+        ids = batch.ids
         positions = np.arange(ids.shape[1])
         feed: dict[str, Any] = {}
         for name, dtype in self._inputs.items():
@@ -46,23 +40,42 @@ class TextModelSession:
             if name == "input_ids":
                 value = ids
             elif name == "attention_mask":
-                value = positions < counts[:, None]
+                value = positions < batch.counts[:, None]
             elif name == "token_type_ids":
-                value = np.zeros(ids.shape) if type_ids is None else type_ids
+                value = np.zeros(ids.shape) if batch.type_ids is None else batch.type_ids
             else:
                 value = np.broadcast_to(positions, ids.shape)
             feed[name] = value.astype(dtype, copy=False)
         try:
-            found = self._session.run([output], feed)[0]
+            return self._session.run([output], feed)[0]
         except Exception as error:  # the runtime raises its own classes, which share no base but Exception
             raise self._role.error(
                 f"ONNX Runtime failed on a batch of {ids.shape[0]} x {ids.shape[1]} tokens: {error}",
                 hint=f"Lower {self._role.key}.max_batch_tokens if memory ran out.",
             ) from error
-        return found.astype(np.float32, copy=False)  # type: ignore[no-any-return]
+
+    def to_host(self, values: Array) -> Float32Array:
+        """See :class:`ragstack.inference.backend.Backend`."""
+        return np.asarray(values, dtype=np.float32)
+
+    def close(self) -> None:
+        """The session goes with the last reference to it."""
 
 
-def open_session(weights: bytes | Path, threads: int, role: ModelRole) -> TextModelSession:
+def open_backend(
+    weights: ModelWeights, profile: Profile, device: str, threads: int, use: Use, role: ModelRole
+) -> OnnxBackend:
+    """See :func:`ragstack.inference.opening.open_backend`.
+
+    Many calls run on one thread each, as many at a time as there are threads: small batches stay in the cache and need
+    no synchronisation (docs/models.md). A single call runs on all threads at once.
+    """
+    if use == "many_calls":
+        return open_onnx(weights.onnx(), 1, role, parallel_calls=threads)
+    return open_onnx(weights.onnx(), threads, role)
+
+
+def open_onnx(weights: bytes | Path, threads: int, role: ModelRole, *, parallel_calls: int = 1) -> OnnxBackend:
     """Load a model on the CPU with ``threads`` threads for each call.
 
     Raises the role's error when the file is not a model that can be run, or reads inputs other than
@@ -91,4 +104,4 @@ def open_session(weights: bytes | Path, threads: int, role: ModelRole) -> TextMo
             hint=f"Choose a text encoder exported for {role.task}.",
         )
     outputs = tuple(node.name for node in session.get_outputs())
-    return TextModelSession(outputs, "token_type_ids" in inputs, session, inputs, role)
+    return OnnxBackend("cpu", parallel_calls, outputs, "token_type_ids" in inputs, session, inputs, role)

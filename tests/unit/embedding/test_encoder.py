@@ -10,24 +10,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragstack.embedding import onnx
+from ragstack.embedding import encoder
 from ragstack.embedding.base import Embeddings
-from ragstack.embedding.onnx import OnnxEmbedder
+from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.embedding.pooling import pool, unit_rows
 from ragstack.embedding.registry import EMBEDDERS
 from ragstack.errors import EmbeddingError, InputError
+from ragstack.inference import engine
+from ragstack.inference.backend import TokenBatch
+from tests.fake_backend import FakeBackend
 
 TEXTS = ["The cat sat on the mat.", "", "A kitten rested on the rug.", "Stock prices fell. " * 30, "猫 café 👩‍👧"]
 
 
 @pytest.fixture(scope="module")
-def embedder() -> Iterator[OnnxEmbedder]:
-    made = OnnxEmbedder(threads=2)
+def embedder() -> Iterator[EncoderEmbedder]:
+    made = EncoderEmbedder(threads=2)
     yield made
     made.close()
 
 
-def test_gives_what_was_asked_for(embedder: OnnxEmbedder) -> None:
+def test_gives_what_was_asked_for(embedder: EncoderEmbedder) -> None:
     found = embedder.embed(TEXTS, "passage", ("dense", "sparse", "tokens"))
     assert found.dense is not None and found.sparse is not None and found.tokens is not None
     assert found.dense.shape == (5, 384) and found.dense.dtype == np.float32
@@ -45,14 +48,14 @@ def test_gives_what_was_asked_for(embedder: OnnxEmbedder) -> None:
 
 
 @pytest.mark.parametrize("output", ["dense", "sparse", "tokens"])
-def test_no_texts_and_single_outputs(embedder: OnnxEmbedder, output: Any) -> None:
+def test_no_texts_and_single_outputs(embedder: EncoderEmbedder, output: Any) -> None:
     for texts in ([], ["one text"]):
         found = embedder.embed(texts, "query", (output,))
         assert {name for name in ("dense", "sparse", "tokens") if getattr(found, name) is not None} == {output}
         assert len(getattr(found, output)) == len(texts)
 
 
-def test_query_terms_carry_no_length_norm(embedder: OnnxEmbedder) -> None:
+def test_query_terms_carry_no_length_norm(embedder: EncoderEmbedder) -> None:
     found = embedder.embed(["cats and cats and dogs"], "query", ("sparse",)).sparse
     assert found is not None and sorted(found[0].values.tolist()) == [1.0, 2.0]
 
@@ -60,7 +63,7 @@ def test_query_terms_carry_no_length_norm(embedder: OnnxEmbedder) -> None:
 @settings(max_examples=12)
 @given(st.lists(st.text("abcdef ghij.é猫", min_size=1, max_size=400), min_size=1, max_size=12), st.integers(16, 2048))
 def test_a_text_gets_the_same_vector_alone_and_in_any_batch(texts: list[str], budget: int) -> None:
-    batched = OnnxEmbedder(threads=2, max_batch_tokens=budget).embed(texts, "passage", ("dense", "tokens"))
+    batched = EncoderEmbedder(threads=2, max_batch_tokens=budget).embed(texts, "passage", ("dense", "tokens"))
     alone = _shared()
     assert batched.dense is not None and batched.tokens is not None
     for row, text in enumerate(texts):
@@ -71,16 +74,16 @@ def test_a_text_gets_the_same_vector_alone_and_in_any_batch(texts: list[str], bu
             assert (batched.tokens[row].vectors * single.tokens[0].vectors).sum(axis=1).min() >= 0.99999
 
 
-def _shared(made: list[OnnxEmbedder] = []) -> OnnxEmbedder:  # noqa: B006 - kept from one example to the next on purpose
+def _shared(made: list[EncoderEmbedder] = []) -> EncoderEmbedder:  # noqa: B006 - kept from one example to the next on purpose
     if not made:
-        made.append(OnnxEmbedder(threads=1))
+        made.append(EncoderEmbedder(threads=1))
     return made[0]
 
 
-def test_order_holds_across_windows(embedder: OnnxEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_order_holds_across_windows(embedder: EncoderEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"number {i} " + "word " * (i % 7) for i in range(40)]
     whole = embedder.embed(texts, "passage", ("dense", "tokens"))
-    monkeypatch.setattr(onnx, "_WINDOW_TEXTS", 3)
+    monkeypatch.setattr(encoder, "_WINDOW_TEXTS", 3)
     windowed = embedder.embed(texts, "passage", ("dense", "tokens"))
     assert whole.dense is not None and windowed.dense is not None
     assert (whole.dense * windowed.dense).sum(axis=1) == pytest.approx(np.ones(40), abs=1e-5)
@@ -88,14 +91,14 @@ def test_order_holds_across_windows(embedder: OnnxEmbedder, monkeypatch: pytest.
     assert [len(t) for t in whole.tokens] == [len(t) for t in windowed.tokens]
 
 
-def test_refuses_a_text_that_is_too_long_and_cuts_nothing(embedder: OnnxEmbedder) -> None:
+def test_refuses_a_text_that_is_too_long_and_cuts_nothing(embedder: EncoderEmbedder) -> None:
     longest = "word " * embedder.info.max_tokens
     assert embedder.embed([longest], "passage").dense is not None
     with pytest.raises(EmbeddingError, match=r"text 1: 511 tokens; all-MiniLM-L6-v2 reads at most 510"):
         embedder.embed(["fine", longest + "word", "fine"], "passage")
 
 
-def test_names_text_that_is_no_text(embedder: OnnxEmbedder) -> None:
+def test_names_text_that_is_no_text(embedder: EncoderEmbedder) -> None:
     with pytest.raises(EmbeddingError, match=r"text 1: character 2 is a lone surrogate"):
         embedder.embed(["fine", "ab\ud800"], "passage")
     with pytest.raises(EmbeddingError, match=r"text 0: expected a string, got int"):
@@ -111,7 +114,7 @@ def test_names_text_that_is_no_text(embedder: OnnxEmbedder) -> None:
         ((["a"], "query", ()), "outputs: expected"),
     ],
 )
-def test_refuses_bad_arguments(embedder: OnnxEmbedder, arguments: Any, message: str) -> None:
+def test_refuses_bad_arguments(embedder: EncoderEmbedder, arguments: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         embedder.embed(*arguments)
 
@@ -119,10 +122,10 @@ def test_refuses_bad_arguments(embedder: OnnxEmbedder, arguments: Any, message: 
 @pytest.mark.parametrize("settings", [{"max_batch_tokens": 0}, {"threads": 0}, {"threads": -1}])
 def test_refuses_bad_settings(settings: dict[str, int]) -> None:
     with pytest.raises(InputError, match=next(iter(settings))):
-        OnnxEmbedder(**settings)
+        EncoderEmbedder(**settings)
 
 
-def test_threads_share_one_embedder(embedder: OnnxEmbedder) -> None:
+def test_threads_share_one_embedder(embedder: EncoderEmbedder) -> None:
     texts = [[f"text {n} of {m} words" for m in range(1 + n % 3)] for n in range(12)]
     expected = [embedder.embed(part, "passage").dense for part in texts]
     with ThreadPoolExecutor(4) as threads:
@@ -134,71 +137,64 @@ def test_threads_share_one_embedder(embedder: OnnxEmbedder) -> None:
 
 def test_a_small_rest_is_embedded_beside_other_requests_in_the_session_that_is_loaded() -> None:
     """Loading another one, to run it on all cores, would take longer than the rest and stop the others."""
-    made = OnnxEmbedder(threads=2)
+    made = EncoderEmbedder(threads=2)
     try:
         made.preload()
-        assert list(made._sessions) == [1]
+        loaded = made._engine._many
         many = made.submit(["some words"] * 40, "passage")
         rest = made.submit(["a rest"], "passage")
         assert rest.result().dense is not None
         assert many.result().dense is not None
-        assert list(made._sessions) == [1]
+        assert made._engine._many is loaded and made._engine._one is None
     finally:
         made.close()
 
 
-def test_an_interrupt_drops_the_batches_that_have_not_begun(
-    embedder: OnnxEmbedder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_drops_the_batches_that_have_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
     begun: list[int] = []
 
-    class Interrupting:
+    def interrupting(batch: TokenBatch) -> Any:
         """Fails on the longest text, which is run first; holds all others until the gate opens."""
+        if batch.ids.shape[1] > 450:
+            raise KeyboardInterrupt
+        begun.append(len(batch.ids))
+        gate.wait(timeout=60)
+        return np.ones((*batch.ids.shape, 384), dtype=np.float32)
 
-        def run(self, ids: Any, counts: Any) -> Any:
-            if ids.shape[1] > 450:
-                raise KeyboardInterrupt
-            begun.append(len(ids))
-            gate.wait(timeout=60)
-            return np.ones((*ids.shape, 384), dtype=np.float32)
-
-    monkeypatch.setattr(embedder, "_session", lambda threads: Interrupting())
+    embedder = EncoderEmbedder(threads=2)
+    monkeypatch.setattr(engine, "open_backend", lambda *_: FakeBackend(interrupting))
     with pytest.raises(KeyboardInterrupt):
         embedder.embed(["word " * 400] * 40 + ["word " * 500], "passage")
     gate.set()
-    monkeypatch.undo()
     # The workers are free again at once: what they had not begun was dropped.
     assert embedder.embed(["a", "b c d e f g"], "passage").dense is not None
-    assert len(begun) <= 2
+    embedder.close()
+    assert len(begun) <= 4
 
 
 BROKEN = 3714  # the token of the word "broken"
 
 
-class _Broken:
-    def __init__(self, value: float) -> None:
-        self._value = value
-
-    def run(self, ids: Any, counts: Any) -> Any:
-        hidden = np.ones((*ids.shape, 384), dtype=np.float32)
-        hidden[ids[:, 1] == BROKEN] = self._value
-        return hidden
-
-
 @pytest.mark.parametrize(("value", "kind"), [(np.nan, "not finite"), (np.inf, "not finite"), (0.0, "zero")])
 @pytest.mark.parametrize("output", ["dense", "tokens"])
 def test_names_the_text_with_a_useless_vector(
-    embedder: OnnxEmbedder, monkeypatch: pytest.MonkeyPatch, value: float, kind: str, output: Any
+    monkeypatch: pytest.MonkeyPatch, value: float, kind: str, output: Any
 ) -> None:
+    def broken(batch: TokenBatch) -> Any:
+        hidden = np.ones((*batch.ids.shape, 384), dtype=np.float32)
+        hidden[batch.ids[:, 1] == BROKEN] = value
+        return hidden
+
+    embedder = EncoderEmbedder(threads=2)
     assert embedder.tokenizer.input_ids(["broken"])[0][1] == BROKEN
-    monkeypatch.setattr(embedder, "_session", lambda threads: _Broken(value))
+    monkeypatch.setattr(engine, "open_backend", lambda *_: FakeBackend(broken))
     with pytest.raises(EmbeddingError, match=rf"text 2: the (dense|token) vector is {kind}"):
         embedder.embed(["a", "fine text", "broken", "b"], "passage", (output,))
 
 
 def test_closed_means_closed() -> None:
-    embedder = OnnxEmbedder(threads=1)
+    embedder = EncoderEmbedder(threads=1)
     embedder.embed(["a", "b c d e f g"], "passage")
     embedder.close()
     embedder.close()
@@ -206,16 +202,16 @@ def test_closed_means_closed() -> None:
         embedder.embed(["a"], "query")
 
 
-def test_fingerprint_follows_what_changes_vectors(embedder: OnnxEmbedder) -> None:
-    assert OnnxEmbedder(threads=1, max_batch_tokens=64).info == embedder.info
-    other = OnnxEmbedder(bm25=type(embedder.bm25)(language=None))
+def test_fingerprint_follows_what_changes_vectors(embedder: EncoderEmbedder) -> None:
+    assert EncoderEmbedder(threads=1, max_batch_tokens=64).info == embedder.info
+    other = EncoderEmbedder(bm25=type(embedder.bm25)(language=None))
     assert other.info.fingerprint != embedder.info.fingerprint
     assert len(embedder.info.fingerprint) == 64
 
 
 def test_registry_knows_both() -> None:
-    assert EMBEDDERS.load("onnx") is OnnxEmbedder
-    assert {"hashing", "onnx"} <= set(EMBEDDERS.names())
+    assert EMBEDDERS.load("local") is EncoderEmbedder
+    assert {"hashing", "local"} <= set(EMBEDDERS.names())
 
 
 def test_pooling_ignores_padding() -> None:
