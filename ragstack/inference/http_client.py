@@ -45,7 +45,7 @@ class HttpClient:
     ) -> None:
         self._errors, self._max_retries = errors, max_retries
         headers = {"User-Agent": f"ragstack/{__version__}"}
-        if api_key is not None:
+        if api_key is not None and api_key.get_secret_value():
             headers["Authorization"] = f"Bearer {api_key.get_secret_value()}"
         self._http = httpx.AsyncClient(
             headers=headers,
