@@ -158,7 +158,7 @@ class RemoteEmbedderConfig(ConfigBlock):
         default=None,
         min_length=1,
         description="What counts tokens: a tokenizer.json, a registered model (`ragstack models`) or an encoding of"
-        " tiktoken (cl100k_base); null: an estimate that seldom counts too few.",
+        " tiktoken (cl100k_base); null: an estimate, to which two thirds of max_tokens are left.",
     )
     languages: tuple[str, ...] = Field(
         default=(), description="ISO 639-1 codes of what the model reads; empty: what is known of the model."

@@ -134,7 +134,7 @@ class RemoteEmbedder:
         return ModelInfo(
             name=config.model,
             dim=dim,
-            max_tokens=max(1, (config.max_tokens or facts.max_tokens or known.max_tokens) - self._counting.specials),
+            max_tokens=self._counting.readable(config.max_tokens or facts.max_tokens or known.max_tokens),
             token_dim=0,
             languages=config.languages or known.languages,
             licence=known.licence,

@@ -381,7 +381,7 @@ def test_what_the_server_says_of_its_model(server: RerankReplay, remote: Callabl
     tei = {"api": "tei", "base_url": server.url, "revision": None, "max_tokens": None, "dimensions": None}
     embedder = remote(**tei)
     info = embedder.info
-    assert (info.name, info.dim, info.token_dim, info.max_tokens) == ("m", 3, 0, 296)
+    assert (info.name, info.dim, info.token_dim, info.max_tokens) == ("m", 3, 0, 197)
     assert [seen.path for seen in server.seen] == ["/info", "/embed"]
     embedder.embed(TEXTS, "query")
     assert sorted(len(seen.body["inputs"]) for seen in server.seen[2:]) == [1, 2]
@@ -402,7 +402,7 @@ def test_a_server_that_says_nothing_and_one_that_fails(
     asked = {"revision": None, "max_tokens": None, "dimensions": None}
     server.answering(lambda seen: Answer(b"", 404) if seen.method == "GET" else embedded(seen))
     info = remote(**asked).info
-    assert (info.dim, info.max_tokens) == (3, 508)
+    assert (info.dim, info.max_tokens) == (3, 338)
     server.answering(lambda seen: Answer(b"", 503) if seen.method == "GET" else embedded(seen))
     with pytest.raises(EmbeddingError, match=r"status 503: asked for .*/v1/models"):
         _ = remote(**asked).info
