@@ -109,7 +109,7 @@ def remote_config(url: str, **embedder: object) -> dict[str, object]:
     settings = {"type": "remote", "api": "openai", "base_url": url, "model": "letters", "revision": "1"}
     return {
         "version": 1,
-        "embedder": {**settings, "max_tokens": 300, "max_retries": 0, **embedder},
+        "embedder": {**settings, "max_tokens": 512, "max_retries": 0, **embedder},
         "reranker": {"type": "none"},
         "retrieval": {"min_relevance": 0.0},
     }
@@ -136,6 +136,21 @@ def test_the_key_comes_from_the_config_and_not_from_the_index(
     with ragstack.open(other, state_dir=tmp_path / "state") as pipeline:  # not indexed anew yet
         assert pipeline.query(QUESTION).chain.passages
         assert replay.seen[-1].body["model"] == "letters"
+
+
+def test_another_revision_of_the_model_is_no_answer(replay: RerankReplay, repository: Path, tmp_path: Path) -> None:
+    said = {"id": "letters", "root": "org/letters-1"}
+    replay.answering(lambda seen: Answer({"data": [said]}) if seen.method == "GET" else by_letters(seen))
+    config = remote_config(replay.url, revision=None)
+    with ragstack.open(config, state_dir=tmp_path / "state") as pipeline:
+        pipeline.index(repository / "examples" / "corpus")
+        assert pipeline.query(QUESTION).chain.passages
+    said["root"] = "org/letters-2"
+    with ragstack.open(config, state_dir=tmp_path / "state") as pipeline:
+        with pytest.raises(EmbeddingError, match="runs another revision of letters"):
+            pipeline.query(QUESTION)
+        pipeline.index(repository / "examples" / "corpus")
+        assert pipeline.query(QUESTION).chain.passages
 
 
 def test_a_server_that_fails_loses_nothing(replay: RerankReplay, repository: Path, tmp_path: Path) -> None:
