@@ -13,6 +13,7 @@
     │       └── EmptyRootError         a root is missing or suddenly empty; nothing was deleted
     ├── SourceError                    one source could not be read or parsed; the run goes on, exit status 3
     ├── EmbeddingError                 the model failed: bad weights, NaN, input too long
+    │   └── EmbeddingServerError       the server of a remote model cannot be reached, or gave what cannot be used
     ├── RerankingError                 a reranker's model or server failed, or gave what cannot be used
     ├── DeviceMemoryError              a batch was too large for a device; caught where batches are made
     ├── StoreError                     the vector store failed
@@ -147,6 +148,10 @@ class SourceError(RagstackError):
 
 class EmbeddingError(RagstackError):
     """A model could not be loaded or gave an unusable result."""
+
+
+class EmbeddingServerError(EmbeddingError):
+    """The server of a remote embedding model cannot be reached, refused a request, or gave an unusable result."""
 
 
 class RerankingError(RagstackError):
