@@ -36,7 +36,9 @@ ROLE = RemoteRole(
     lighten="lower embedder.max_batch_size",
 )
 _T = TypeVar("_T")
-_CHECK_MODEL = "Is this the model that embedder.model means? The server's log may say more."
+_CHECK_MODEL = (
+    "Is this the model that embedder.model means, and can it give embedder.dimensions? The server's log may say more."
+)
 _MAX_FACTS_BYTES = 16 * 1024 * 1024
 # A number is written in at most 25 characters, and no model has more dimensions than this.
 _MAX_VECTOR_BYTES = 25 * 16384
@@ -94,7 +96,12 @@ class EmbedClient:
             return ServerFacts()
         if not reply.is_success:
             raise self.errors.of_status(reply, f"asked for {url}")
-        found = read_facts(self._config, self._http.json(reply))
+        try:
+            found = read_facts(self._config, self._http.json(reply))
+        except EmbeddingServerError:
+            if self._config.api == "tei":  # of which much is asked
+                raise
+            return ServerFacts()
         if self._config.max_batch_size is None and found.max_batch_size is not None:
             self._max_batch = found.max_batch_size
         return found

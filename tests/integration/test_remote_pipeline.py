@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -197,6 +198,25 @@ def test_a_query_that_is_given_up_leaves_the_server(replay: RerankReplay, reposi
         assert replay.seen[0].client_left.wait(10)
         replay.answering(by_letters)
         assert pipeline.query(QUESTION).chain.passages
+
+
+def test_over_rest_its_faults_are_those_of_a_gateway(replay: RerankReplay, repository: Path, tmp_path: Path) -> None:
+    replay.answering(by_letters)
+    config = remote_config(replay.url, api_key="sk-of-now")
+    with ragstack.open(config, state_dir=tmp_path / "state") as pipeline:
+        pipeline.index(repository / "examples" / "corpus")
+        with running_app(create_app(pipeline)) as url:
+            asked = {"query": "Who keeps the log?"}
+            assert httpx.post(f"{url}/v1/query", json=asked, timeout=60).status_code == 200
+            texts = {"input": ["one", "two"]}
+            served = httpx.post(f"{url}/v1/embeddings", json=texts, timeout=60).json()["data"]
+            assert [len(item["embedding"]) for item in served] == [26, 26]
+            assert httpx.post(f"{url}/embed_all", json={"inputs": "one"}, timeout=60).status_code == 424
+            replay.answering(lambda seen: Answer({"error": f"no such key: {seen.headers['authorization']}"}, 401))
+            failed = httpx.post(f"{url}/v1/query", json={"query": "And who reads it?"}, timeout=60)
+            assert failed.status_code == 502
+            assert "letters at " in failed.text and "status 401" in failed.text
+            assert "sk-of-now" not in failed.text
 
 
 def test_a_server_that_fails_loses_nothing(replay: RerankReplay, repository: Path, tmp_path: Path) -> None:
