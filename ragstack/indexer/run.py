@@ -20,7 +20,7 @@ from ragstack.assembly import SharedIndex, build_bm25, keeps_token_vectors
 from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig, RootConfig
 from ragstack.config.server_documents import INCOMING, upload_dir
-from ragstack.embedding.base import Embedder
+from ragstack.embedding.base import BudgetedEmbedder, Embedder
 from ragstack.errors import InputError, InterruptedRunError, StoreError
 from ragstack.indexer.discovery import Discovery, FoundFile, discover
 from ragstack.indexer.encoding import EncodeQueue, Encoding
@@ -38,6 +38,9 @@ from ragstack.source_names import name_of_path, path_of_name
 # A file whose modification time is this close to the moment it was read may have been written again
 # within the same tick of the file system's clock, so its times prove nothing (git calls it racy).
 _RACY_NS = 2_000_000_000
+# Token vectors of 128 chunks take some 30 MB until they are compressed, and sorted by length they leave no padding
+# to speak of. A device that takes more at a time gets several of its batches, so that these can be sorted too.
+_LEAST_BATCH, _BUDGETS_PER_BATCH = 128, 4
 
 
 @dataclass(frozen=True)
@@ -250,6 +253,7 @@ class _Run:
         )
         cache = self.workspace.embedding_cache(choice)
         encoding = Encoding(embedder, build_bm25(self.config), keeps_token_vectors(self.config), cache)
+        batch_chunks = self._batch_chunks(embedder)
         touched: list[Unchanged] = []
         deleted = list(gone)
         outcomes = prepared_ahead(
@@ -282,10 +286,11 @@ class _Run:
                     for warning in outcome.warnings:
                         self._warn(warning)
                 size = self.workspace.group_chunks()
-                # A few chunks more than the size stay with their batch: the embedder would run dry over a small rest.
-                while len(buffer) > size + size // 4:
-                    queue.stage(buffer[:size])
-                    del buffer[:size]
+                part = min(size, batch_chunks)
+                # A few chunks more than that stay with their batch: the embedder would run dry over a small rest.
+                while len(buffer) > part + part // 4:
+                    queue.stage(buffer[:part])
+                    del buffer[:part]
                 if in_group >= size or len(group) >= size:
                     queue.stage(buffer)
                     queue.publish(group, ())
@@ -299,6 +304,12 @@ class _Run:
             [(item.source_id, item.stat, item.checked_at_ns, item.source_uri) for item in touched],
         )
         fault_point("touched")
+
+    def _batch_chunks(self, embedder: Embedder) -> int:
+        """How many chunks are embedded and staged at a time: few, since token vectors on their way are large."""
+        budget = embedder.max_batch_tokens if isinstance(embedder, BudgetedEmbedder) else 0
+        chunk_tokens: int = getattr(self.config.chunker, "max_tokens", embedder.info.max_tokens)
+        return max(_LEAST_BATCH, _BUDGETS_PER_BATCH * budget // chunk_tokens)
 
     def _on_encoded(self, chunks: int, fresh: int, tokens: int) -> None:
         self.report.chunks_written += chunks
