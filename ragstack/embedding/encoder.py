@@ -22,6 +22,7 @@ from ragstack.embedding.pooling import pool, unit_rows
 from ragstack.embedding.tokenizer import TextTokenizer
 from ragstack.errors import EmbeddingError, InputError
 from ragstack.inference.backend import Backend, Int64Array, TokenBatch, chosen_output
+from ragstack.inference.batch_counts import BatchTokens
 from ragstack.inference.batching import plan_batches
 from ragstack.inference.engine import Engine
 from ragstack.inference.role import EMBEDDER
@@ -130,6 +131,11 @@ class EncoderEmbedder:
     def max_batch_tokens(self) -> int:
         """The budget by which texts are cut into batches, padding counted."""
         return self._budget
+
+    @property
+    def batch_tokens(self) -> BatchTokens:
+        """The tokens of all batches so far, with and without padding."""
+        return self._engine.batches.tokens
 
     def embed(self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)) -> Embeddings:
         """Vectors of ``texts``, in their order; see :class:`ragstack.embedding.base.Embedder`.

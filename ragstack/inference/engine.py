@@ -14,6 +14,7 @@ from itertools import cycle
 from typing import TypeVar
 
 from ragstack.inference.backend import Backend
+from ragstack.inference.batch_counts import BatchCounter, CountedBackend
 from ragstack.inference.opening import Use, open_backend
 from ragstack.inference.profile import ModelWeights, Profile
 from ragstack.inference.role import ModelRole
@@ -40,6 +41,7 @@ class Engine:
     def __init__(self, name: str, weights: ModelWeights, placement: Placement, role: ModelRole) -> None:
         self._name, self._weights, self._role = name, weights, role
         self.placement = placement
+        self.batches = BatchCounter()
         self._lock = threading.Lock()
         self._one: Backend | None = None
         self._many: tuple[Backend, ...] = ()
@@ -104,7 +106,9 @@ class Engine:
         return self._workers
 
     def _open(self, device: str, use: Use) -> Backend:
-        return open_backend(self._weights, self.placement.profile, device, self.placement.threads, use, self._role)
+        threads = self.placement.threads
+        opened = open_backend(self._weights, self.placement.profile, device, threads, use, self._role)
+        return CountedBackend(opened, self.batches)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ragstack.errors import InputError, RerankingError
 from ragstack.inference.backend import Backend, TokenBatch, chosen_output
+from ragstack.inference.batch_counts import BatchTokens
 from ragstack.inference.batching import plan_batches
 from ragstack.inference.engine import Engine, Placement
 from ragstack.inference.role import RERANKER
@@ -100,6 +101,13 @@ class CrossEncoderReranker:
             for candidate, logit, share in zip(ordered, logits, relevance, strict=True)
         ]
         return sorted(scores, key=lambda score: (-score.score, score.chunk_id))
+
+    @property
+    def batch_tokens(self) -> BatchTokens:
+        """The tokens of all batches so far, with and without padding, of all rerankers with these weights."""
+        with self._lock:
+            _, engine = self._prepared()
+        return engine.batches.tokens
 
     def preload(self) -> None:
         """Load tokenizer and weights. Raises RerankingError."""
