@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 PERCENTILES = (50, 90, 95, 99)
 METHOD = (
-    "linear interpolation between the two nearest ranks (Hyndman and Fan's type 7, as numpy and genai-perf have it)"
+    "linear interpolation between the two nearest ranks (Hyndman and Fan's type 7, numpy's default)"
 )
 
 
