@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from ragstack.cancellation import Cancellation
 from ragstack.config.rerankers import RemoteRerankerConfig
 from ragstack.errors import InputError, InterruptedRunError, RerankingError
+from ragstack.inference.http_client import retry_after_s
 from ragstack.reranking.remote import RemoteReranker
 from ragstack.reranking.remote_apis import APIS, batch_limit, read_scores
-from ragstack.reranking.remote_client import retry_after_s
 from tests.cross_encoder_kit import ask, by_id, candidate
 from tests.servers.rerank_replay import Answer, RerankReplay, Seen, running
 
@@ -160,14 +160,14 @@ def test_what_may_pass_is_asked_again(server: RerankReplay, status: int) -> None
 
 
 def test_retry_after_is_waited_for(server: RerankReplay, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ragstack.reranking import remote_client
+    from ragstack.inference import http_client
 
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr(remote_client, "sleep", sleep)
+    monkeypatch.setattr(http_client, "sleep", sleep)
     server.in_turn(Answer(b"", 429, {"Retry-After": "7"}), Answer(b"", 503), Answer([{"index": 0, "score": 1.5}]))
     reranker = remote(server, max_retries=2)
     assert reranker.rerank(ask("q"), CANDIDATES[:1])[0].score == 1.5
