@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from ragstack.assembly import text_reranker
 from ragstack.bench.local import LocalEmbedder, LocalEndpoint, LocalQueries, LocalReranker
@@ -15,37 +15,40 @@ from ragstack.bench.plan import BenchKind, Load
 from ragstack.bench.target import Endpoint
 from ragstack.bench.texts import TextMaker
 from ragstack.bench.wire import (
-    APIS,
     EMBED_APIS,
     QUERY_APIS,
     RERANK_APIS,
     BenchApi,
-    EmbedRequestBody,
     EncodingFormat,
     base_url,
-    check_embeddings,
     require_api,
+    spoken,
 )
 from ragstack.bench.work import AddedTokens, AnyWork, Question, RerankWork, TextWork, WorkMaker
+from ragstack.config.embedders import RemoteEmbedderConfig
 from ragstack.config.http_urls import require_http_url
 from ragstack.config.rerankers import CrossEncoderConfig, RemoteRerankerConfig
+from ragstack.embedding import remote_apis as embed_apis
 from ragstack.embedding.base import Embedder
-from ragstack.embedding.model_files import resolve_model
+from ragstack.embedding.remote_tokens import remote_tokenizer
 from ragstack.embedding.tokenizer import TextTokenizer, json_tokenizer
 from ragstack.errors import InputError, MissingExtraError
 from ragstack.pipeline import Pipeline
+from ragstack.reranking import remote_apis as rerank_apis
 from ragstack.reranking.cross_encoder_files import find_cross_encoder
-from ragstack.reranking.remote_apis import APIS as RERANKING_APIS
-from ragstack.reranking.remote_apis import read_scores, request_body
 from ragstack.types import Tokenizer
 
 if TYPE_CHECKING:
     from ragstack.bench.remote import RemoteApi
 
 
+PIPELINE_NAME = "ragstack"
+"""What our own server answers to, and what is sent to others that ask for no name."""
+
+
 @dataclass(frozen=True)
 class ServerOptions:
-    """A server and how it is asked. ``timeout_s`` bounds connecting and each wait for bytes."""
+    """A server and how it is asked. ``timeout_s`` bounds each request."""
 
     url: str
     api: BenchApi
@@ -160,19 +163,19 @@ def _maker_of(tokenizer: Tokenizer, name: str, texts: TextOptions) -> WorkMaker:
 
 
 def _named_tokenizer(pipeline: Pipeline, name: str | None) -> tuple[Tokenizer, str]:
-    """The tokenizer of a registered model, a folder or a ``tokenizer.json``, and its name; None: the embedder's."""
+    """The tokenizer of a registered model, a folder, a ``tokenizer.json`` or tiktoken; None: the embedder's."""
     if name is None:
         return _own_tokenizer(pipeline.embedder)
     path = Path(name)
-    if path.is_dir() and (path / "tokenizer.json").is_file():
+    if path.is_dir():
         path = path / "tokenizer.json"
     if path.is_file():
         return json_tokenizer(path), str(path)
     try:
-        return resolve_model(name).tokenizer, name
+        return remote_tokenizer(name).tokenizer, name
     except InputError as error:
         raise InputError(
-            f"--tokenizer {name!r}: neither a file nor the name of a model.",
+            f"--tokenizer {name!r}: neither a file, nor the name of a model, nor an encoding of tiktoken.",
             hint="Name a tokenizer.json, a folder that has one, or a model of `ragstack models`.",
         ) from error
 
@@ -198,55 +201,55 @@ def _remote_api(kind: BenchKind, server: ServerOptions, queries: QueryOptions) -
 def _embedding_api(server: ServerOptions) -> RemoteApi:
     from ragstack.bench.remote import RemoteApi  # noqa: PLC0415 - an optional package
 
-    api = server.api
-    require_api(api, EMBED_APIS, "embeddings", server.model)
-    wire = APIS[api]
+    require_api(server.api, EMBED_APIS, "embeddings", server.model)
+    config = RemoteEmbedderConfig(
+        type="remote",
+        api=spoken(server.api),
+        base_url=base_url(server.url, server.api),
+        model=server.model or PIPELINE_NAME,
+        encoding_format=server.encoding_format,
+        dimensions=server.dimensions,
+    )
 
     def body(work: AnyWork) -> Any:
         assert isinstance(work, TextWork)
-        return wire.body(
-            EmbedRequestBody(server.model, work.texts, work.input_type, server.encoding_format, server.dimensions)
-        )
+        return embed_apis.request_body(config, work.texts, work.input_type)
 
     def check(reply: Any, work: AnyWork) -> dict[str, float]:
         assert isinstance(work, TextWork)
-        check_embeddings(api, reply, len(work.texts))
+        embed_apis.read_vectors(config, reply, len(work.texts), server.dimensions)
         return {}
 
-    return RemoteApi(api, base_url(server.url, api) + wire.path, body, check)
+    return RemoteApi(server.api, embed_apis.request_url(config), body, check)
 
 
 def _reranking_api(server: ServerOptions) -> RemoteApi:
     from ragstack.bench.remote import RemoteApi  # noqa: PLC0415 - an optional package
 
     require_api(server.api, RERANK_APIS, "reranking", server.model)
-    spoken = "nim" if server.api == "ragstack" else server.api
     url = base_url(server.url, server.api)
-    try:
-        config = RemoteRerankerConfig.model_validate(
-            {"type": "remote", "api": spoken, "base_url": url, "model": server.model or "ragstack"}
-        )
-    except ValidationError as error:
-        raise InputError(f"--url: {error.errors()[0]['msg']}.") from error
+    config = RemoteRerankerConfig.model_validate(
+        {"type": "remote", "api": spoken(server.api), "base_url": url, "model": server.model or PIPELINE_NAME}
+    )
 
     def body(work: AnyWork) -> Any:
         assert isinstance(work, RerankWork)
-        return request_body(config, work.query, work.passages)
+        return rerank_apis.request_body(config, work.query, work.passages)
 
     def check(reply: Any, work: AnyWork) -> dict[str, float]:
         assert isinstance(work, RerankWork)
-        scores = read_scores(config, reply, len(work.passages))
+        scores = rerank_apis.read_scores(config, reply, len(work.passages))
         if not all(abs(score) < float("inf") for score in scores):  # false for NaN, too
             raise ValueError("a score that is no finite number")
         return {}
 
-    return RemoteApi(server.api, url + RERANKING_APIS[config.api].path, body, check)
+    return RemoteApi(server.api, url + rerank_apis.APIS[config.api].path, body, check)
 
 
 def _query_api(server: ServerOptions, queries: QueryOptions) -> RemoteApi:
     from ragstack.bench.remote import RemoteApi  # noqa: PLC0415 - an optional package
 
-    require_api(server.api, QUERY_APIS, "queries", server.model)
+    require_api(server.api, QUERY_APIS, "queries", None)
     url = base_url(server.url, server.api) + ("/query" if queries.with_answer else "/retrieve")
 
     def body(work: AnyWork) -> Any:

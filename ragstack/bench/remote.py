@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,16 +16,18 @@ from ragstack.bench.load import Failed, Good, Outcome
 from ragstack.bench.plan import Load
 from ragstack.bench.target import RequestFailedError, Target, TargetFacts
 from ragstack.bench.wire import BenchApi, told_tokens
-from ragstack.bench.work import Question, RerankWork, TextWork, WorkMaker
+from ragstack.bench.work import AnyWork, WorkMaker
 from ragstack.inference.batch_counts import BatchTokens
+from ragstack.inference.http_errors import HttpReply
 from ragstack.version import __version__
 
 _MESSAGE_SHOWN = 200
+_MAX_REPLY_BYTES = 1 << 30
 
-Body: TypeAlias = Callable[[TextWork | RerankWork | Question], Any]
+Body: TypeAlias = Callable[[AnyWork], Any]
 """The JSON of the request that asks for some work."""
 
-Check: TypeAlias = Callable[[Any, TextWork | RerankWork | Question], dict[str, float]]
+Check: TypeAlias = Callable[[Any, AnyWork], dict[str, float]]
 """Raises ValueError for a reply that is not what was asked for; gives seconds by stage, where the reply has them."""
 
 
@@ -40,7 +43,7 @@ class RemoteApi:
 
 @dataclass
 class RemoteEndpoint:
-    """A server. ``timeout_s`` bounds connecting and each wait for bytes. Requests are never repeated."""
+    """A server. ``timeout_s`` bounds each request, from connecting to its last byte. Requests are never repeated."""
 
     remote: RemoteApi
     maker: WorkMaker
@@ -72,12 +75,15 @@ class RemoteEndpoint:
         if http is not None:
             await http.aclose()
 
-    async def post(self, content: bytes) -> httpx.Response:
+    async def post(self, content: bytes) -> HttpReply:
         """The answer, read whole. Raises RequestFailedError."""
         try:
-            return await self._client().post(self.remote.url, content=content)
+            return await asyncio.wait_for(self._posted(content), self.timeout_s)
+        except (asyncio.TimeoutError, httpx.TimeoutException) as error:
+            raise RequestFailedError("timeout", f"no answer within {self.timeout_s:g} s") from error
         except httpx.HTTPError as error:
-            raise RequestFailedError(_kind_of(error), self.brief(str(error) or type(error).__name__)) from error
+            kind = "no connection" if isinstance(error, httpx.ConnectError) else "broken connection"
+            raise RequestFailedError(kind, self.brief(str(error) or type(error).__name__)) from error
 
     def note(self, reply: Any, headers: Mapping[str, str]) -> None:
         """Keep what the first reply says of server and model."""
@@ -95,14 +101,23 @@ class RemoteEndpoint:
         text = " ".join(text.split())
         return text if len(text) <= _MESSAGE_SHOWN else text[:_MESSAGE_SHOWN] + "…"
 
+    async def _posted(self, content: bytes) -> HttpReply:
+        async with self._client().stream("POST", self.remote.url, content=content) as response:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            found = bytearray()
+            async for part in response.aiter_bytes():
+                found += part
+                if len(found) > _MAX_REPLY_BYTES:
+                    raise RequestFailedError("unusable answer", f"more than {_MAX_REPLY_BYTES / 1e6:,.0f} MB")
+            return HttpReply(response.status_code, bytes(found), headers)
+
     def _client(self) -> httpx.AsyncClient:
         if self._http is None:  # made in the event loop that it belongs to
             headers = {"User-Agent": f"ragstack/{__version__}", "Content-Type": "application/json"}
             if self.api_key is not None:
                 headers["Authorization"] = f"Bearer {self.api_key.get_secret_value()}"
             limits = httpx.Limits(max_connections=self.max_connections, max_keepalive_connections=self.max_connections)
-            timeout = httpx.Timeout(self.timeout_s, connect=min(self.timeout_s, 10.0))
-            self._http = httpx.AsyncClient(headers=headers, limits=limits, timeout=timeout)
+            self._http = httpx.AsyncClient(headers=headers, limits=limits, timeout=self.timeout_s)
         return self._http
 
 
@@ -123,42 +138,23 @@ class _RemoteTarget:
 @dataclass
 class _RemoteRequest:
     endpoint: RemoteEndpoint
-    work: TextWork | RerankWork | Question
+    work: AnyWork
     content: bytes
-    response: httpx.Response | None = None
+    reply: HttpReply | None = None
 
     async def send(self) -> None:
-        self.response = await self.endpoint.post(self.content)
+        self.reply = await self.endpoint.post(self.content)
 
     def outcome(self) -> Outcome:
-        response = self.response
-        assert response is not None  # it was sent
-        if not response.is_success:
-            return Failed(f"status {response.status_code}", self.endpoint.brief(_said(response)))
+        reply = self.reply
+        assert reply is not None  # it was sent
+        if not reply.is_success:
+            return Failed(f"status {reply.status}", self.endpoint.brief(reply.detail))
         try:
-            reply = from_json(response.content)
-            stages = self.endpoint.remote.check(reply, self.work)
+            found = from_json(reply.content)
+            stages = self.endpoint.remote.check(found, self.work)
         except ValueError as error:
-            return Failed("unusable answer", self.endpoint.brief(f"{error}: {response.text[:_MESSAGE_SHOWN]}"))
-        self.endpoint.note(reply, response.headers)
-        return Good(self.work.counted, told_tokens(reply, response.headers), stages)
-
-
-def _kind_of(error: httpx.HTTPError) -> str:
-    if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
-        return "no connection"
-    if isinstance(error, httpx.TimeoutException):
-        return "timeout"
-    return "broken connection"
-
-
-def _said(response: httpx.Response) -> str:
-    """What the server says of its fault, in whichever of the usual shapes."""
-    try:
-        found: Any = response.json()
-    except (ValueError, RecursionError):
-        return response.text if not response.text.lstrip().startswith("<") else ""
-    for key in ("error", "message", "detail"):
-        if isinstance(found, dict) and key in found:
-            found = found[key]
-    return found if isinstance(found, str) else json.dumps(found)
+            said = reply.content[:_MESSAGE_SHOWN].decode("utf-8", "replace")
+            return Failed("unusable answer", self.endpoint.brief(f"{error}: {said}"))
+        self.endpoint.note(found, reply.headers)
+        return Good(self.work.counted, told_tokens(found, reply.headers), stages)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 PERCENTILES = (50, 90, 95, 99)
-METHOD = (
-    "linear interpolation between the two nearest ranks (Hyndman and Fan's type 7, numpy's default)"
-)
+METHOD = "linear interpolation between the two nearest ranks (Hyndman and Fan's type 7, numpy's default)"
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:

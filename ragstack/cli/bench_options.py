@@ -41,7 +41,7 @@ ApiKeyOption: TypeAlias = Annotated[
     ),
 ]
 TimeoutOption: TypeAlias = Annotated[
-    float, typer.Option("--timeout", min=0.001, metavar="S", help="Seconds that a server may be silent.")
+    float, typer.Option("--timeout", min=0.001, metavar="S", help="Seconds that a server may take for a request.")
 ]
 TokenizerOption: TypeAlias = Annotated[
     str | None,
