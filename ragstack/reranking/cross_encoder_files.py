@@ -59,6 +59,11 @@ class CrossEncoderFiles:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
         return frozenset({"onnx"})
 
+    @property
+    def label_tokens(self) -> tuple[int, ...]:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return ()
+
     def folder(self) -> Path:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
         raise RerankingError(f"{self.name} has no safetensors.", hint="Choose a profile that runs ONNX.")
