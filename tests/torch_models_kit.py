@@ -45,7 +45,9 @@ def _trained(specials: tuple[str, ...], plain: tuple[str, ...], bos: str | None)
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
     tokenizer.train_from_iterator([WORDS, WORDS.title(), "yes\nno\n" * 9], trainer)
     tokenizer.add_special_tokens(list(specials))
     tokenizer.add_tokens([AddedToken(name, normalized=False, special=False) for name in plain])

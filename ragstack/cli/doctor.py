@@ -186,9 +186,7 @@ def _reranker(block: BaseModel) -> Finding:
         return Finding("reranker", "warn", f"{block.model}: not checked", "It is fetched from its hub on first use.")
     files = reranker_files(block)
     files.encoder(windows=True)
-    found = (
-        f"{files.weights}, SHA-256 {files.weights_sha256[:12]}…, reads {files.max_tokens} tokens of query and passage"
-    )
+    found = f"{files.weights.root}, SHA-256 {files.sha256[:12]}…, reads {files.max_tokens} tokens of query and passage"
     return Finding("reranker", "ok", found)
 
 

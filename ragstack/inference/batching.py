@@ -9,13 +9,7 @@ import numpy as np
 from ragstack.types import Int32Array
 
 
-MAX_PADDING = 0.05
-"""Share of padding in a batch that is put up with for larger batches."""
-
-
-def plan_batches(
-    token_counts: Sequence[int], max_batch_tokens: int, *, max_padding: float = MAX_PADDING
-) -> list[Int32Array]:
+def plan_batches(token_counts: Sequence[int], max_batch_tokens: int, *, max_padding: float = 0.05) -> list[Int32Array]:
     """Group texts into batches, longest first; returns one ``(n,) int32`` array of indices per batch.
 
     ``token_counts`` are what the model reads of each text, special tokens included. A batch of ``n``

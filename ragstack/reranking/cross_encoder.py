@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ragstack.errors import InputError, RerankingError
 from ragstack.inference.backend import Backend, TokenBatch, chosen_output
-from ragstack.inference.batching import MAX_PADDING, plan_batches
+from ragstack.inference.batching import plan_batches
 from ragstack.inference.engine import Engine, Placement
 from ragstack.inference.profile import DeviceType
 from ragstack.inference.role import RERANKER
@@ -66,9 +66,7 @@ class CrossEncoderReranker:
         device: str | Sequence[str] | None = None,
     ) -> None:
         check_settings(max_batch_tokens, threads)
-        files = find_cross_encoder(
-            model, revision, max_tokens=max_tokens, label=label, prompt_template=prompt_template
-        )
+        files = find_cross_encoder(model, revision, max_tokens=max_tokens, label=label, prompt_template=prompt_template)
         self._open(files, long_passages, max_batch_tokens, threads, profile, device)
 
     def _open(
@@ -148,8 +146,9 @@ class CrossEncoderReranker:
         on_onnx = self._placement.profile.backend != "torch"
         if on_onnx and self._files.scales_with_its_batch:
             return [np.array([row], dtype=np.int32) for row in range(len(counts))]
-        no_padding = on_onnx and self._files.pad_id is None
-        return plan_batches(counts, self._budget, max_padding=0.0 if no_padding else MAX_PADDING)
+        if on_onnx and self._files.pad_id is None:
+            return plan_batches(counts, self._budget, max_padding=0.0)
+        return plan_batches(counts, self._budget)
 
     def _run(
         self, query: RerankQuery, pairs: Sequence[Pair], batches: Sequence[Int32Array]
@@ -219,7 +218,7 @@ _loading = threading.Lock()
 
 def _shared_engine(files: CrossEncoderFiles, placement: Placement) -> Engine:
     """One engine for all rerankers with these weights: a query engine and a model server have one each."""
-    key = str(files.weights), files.weights_sha256, files.label_tokens, placement
+    key = str(files.weights.root), files.sha256, files.label_tokens, placement
     with _loading:
         engine = _engines.get(key)
         if engine is None:

@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from ragstack.errors import InputError, RerankingError
-from ragstack.inference.model_files import (
-    WEIGHTS_PATTERNS,
-    find_folder,
-    positions,
-    read_json,
-    read_weights,
-)
+from ragstack.inference.model_files import SAFETENSORS_PATTERNS, WEIGHTS_PATTERNS, find_folder, positions, read_json
 from ragstack.inference.profile import WeightsFormat
 from ragstack.inference.role import RERANKER
 from ragstack.inference.tokenizer_file import read_tokenizer
+from ragstack.inference.weight_files import WeightFiles, find_weights
 from ragstack.reranking.model_kind import check_kind
 from ragstack.reranking.model_prompts import PROMPTS, chat_prompt, given_template
 from ragstack.reranking.pairs import PairEncoder, SequenceEncoder
 from ragstack.reranking.prompt_template import PromptEncoder, PromptTemplate
-from ragstack.types import sha256_hex
 
-PATTERNS = (
-    *WEIGHTS_PATTERNS,
-    "*.safetensors",
-    "model.safetensors.index.json",
+_PATTERNS = (
+    "tokenizer.json",
     "tokenizer_config.json",
+    "config.json",
     "config_sentence_transformers.json",
     "chat_template.jinja",
     "modules.json",
     "*/config.json",
 )
-"""What is fetched of a repository on a hub."""
 
 MOST_TOKENS = 8192
 """What decoders that rerank read where nobody says: their cards' code cuts there, while they have positions for more."""
@@ -51,7 +44,7 @@ _UNLIMITED = 1_000_000  # what tokenizer_config.json says where nobody set a len
 class CrossEncoderFiles:
     """A model whose files are at hand; :class:`ragstack.inference.profile.ModelWeights` are some of them.
 
-    ``weights`` is the ONNX graph, or where there is none the safetensors (of several, their index). ``max_tokens`` of
+    ``max_tokens`` of
     query and passage together, what else the model reads too. ``template`` is the prompt that it reads them in, None
     where its tokenizer pairs them. ``relevant`` is the index of the label that means relevant, None where the model has
     one output. ``pad_id`` fills up shorter rows of a batch; None: the model cannot tell it from a text's token, so only
@@ -60,9 +53,7 @@ class CrossEncoderFiles:
     """
 
     name: str
-    weights: Path
-    weights_sha256: str
-    formats: frozenset[WeightsFormat]
+    weights: WeightFiles
     tokenizer_file: Path
     max_tokens: int
     template: PromptTemplate | None
@@ -74,19 +65,21 @@ class CrossEncoderFiles:
     @property
     def sha256(self) -> str:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
-        return self.weights_sha256
+        return self.weights.sha256
+
+    @property
+    def formats(self) -> frozenset[WeightsFormat]:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        # Of a graph a language model gives the logits of all its words at every position.
+        return self.weights.formats - {"onnx"} if self.label_tokens else self.weights.formats
 
     def folder(self) -> Path:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
-        if "safetensors" not in self.formats:
-            raise RerankingError(f"{self.name} has no safetensors.", hint="Choose a profile that runs ONNX.")
-        return self.tokenizer_file.parent
+        return self.weights.folder()
 
     def onnx(self) -> bytes | Path:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
-        if "onnx" not in self.formats:
-            raise RerankingError(f"{self.name} has no ONNX graph.", hint="Choose a profile that runs safetensors.")
-        return read_weights(self.weights, self.weights_sha256, RERANKER)
+        return self.weights.onnx()
 
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer, its truncation and padding switched off. Raises RerankingError."""
@@ -114,33 +107,34 @@ def find_cross_encoder(
     Raises InputError for a model that is neither, or no classifier, and for settings that do not fit it; RerankingError
     for files that are missing, damaged, not downloadable or of a kind that cannot be run.
     """
-    folder = reranker_folder(model, revision)
+    tensors = SAFETENSORS_PATTERNS if find_spec("torch") is not None else ()
+    folder = reranker_folder(model, revision, (*WEIGHTS_PATTERNS, *tensors))
     config = read_json(folder / "config.json", RERANKER)
     check_kind(folder, config, "classifier")
     check_activation(folder, config)
-    found = find_weights(folder)
+    weights = find_weights(folder, RERANKER)
     kind = config.get("model_type")
     template = given_template(prompt_template) if prompt_template is not None else chat_prompt(folder)
-    most = None
     if template is None and kind in PROMPTS:
-        template, most = PromptTemplate(PROMPTS[kind]), MOST_TOKENS
+        template = PromptTemplate(PROMPTS[kind])
     return CrossEncoderFiles(
         name=folder.name if revision is None else model,
-        weights=found.path,
-        weights_sha256=found.sha256,
-        formats=found.formats,
+        weights=weights,
         tokenizer_file=folder / "tokenizer.json",
-        max_tokens=tokens_read(folder, config, max_tokens, most),
+        max_tokens=tokens_read(folder, config, max_tokens),
         template=template,
         relevant=_relevant_label(folder, config, label),
         pad_id=_pad_id(config),
-        scales_with_its_batch=found.scales_with_its_batch,
+        scales_with_its_batch=_scales_with_its_batch(weights),
     )
 
 
-def reranker_folder(model: str, revision: str | None) -> Path:
-    """The folder of ``model``; raises what :func:`find_cross_encoder` does for one that is neither folder nor id."""
-    folder = find_folder(model, revision, RERANKER, PATTERNS)
+def reranker_folder(model: str, revision: str | None, weights: Sequence[str]) -> Path:
+    """The folder of ``model``; of a repository the files ``weights`` and those that say how to run them are fetched.
+
+    Raises what :func:`find_cross_encoder` does for a model that is neither a folder nor an id.
+    """
+    folder = find_folder(model, revision, RERANKER, (*_PATTERNS, *weights))
     if folder is None:
         raise InputError(
             f"reranker.model: {model!r} is no folder, and no Hugging Face id.",
@@ -150,45 +144,8 @@ def reranker_folder(model: str, revision: str | None) -> Path:
     return folder
 
 
-@dataclass(frozen=True, slots=True)
-class FoundWeights:
-    """The weights in a folder; see :class:`CrossEncoderFiles`."""
-
-    path: Path
-    sha256: str
-    formats: frozenset[WeightsFormat]
-    scales_with_its_batch: bool
-
-
-def find_weights(folder: Path) -> FoundWeights:
-    """The ONNX graph and the safetensors of a folder. Raises RerankingError where there is neither."""
-    graph = next((p for p in (folder / "model.onnx", folder / "onnx" / "model.onnx") if p.is_file()), None)
-    tensors = next(
-        (p for p in (folder / "model.safetensors.index.json", folder / "model.safetensors") if p.is_file()), None
-    )
-    if graph is not None:
-        data = graph.read_bytes()
-        formats: frozenset[WeightsFormat] = frozenset({"onnx", "safetensors"} if tensors else {"onnx"})
-        return FoundWeights(graph, sha256_hex(data), formats, b"DynamicQuantizeLinear" in data)
-    if tensors is not None:
-        return FoundWeights(tensors, _tensors_sha256(folder), frozenset({"safetensors"}), False)
-    raise RerankingError(
-        f"{folder}: has neither model.onnx nor onnx/model.onnx nor model.safetensors.",
-        hint="Export the model to ONNX (for example with `optimum-cli export onnx`), or save it with transformers'"
-        " save_pretrained; then use that folder.",
-    )
-
-
-def _tensors_sha256(folder: Path) -> str:
-    """What names a folder's safetensors in this process: files of many GB are not read for it."""
-    named = [
-        f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sorted(folder.glob("*.safetensors"))
-    ]
-    return sha256_hex("\n".join(named).encode())
-
-
-def tokens_read(folder: Path, config: dict[str, Any], wanted: int | None, usual: int | None = None) -> int:
-    """How many tokens the model reads: ``wanted``, or what its files say, at most the ``usual`` figure.
+def tokens_read(folder: Path, config: dict[str, Any], wanted: int | None) -> int:
+    """How many tokens the model reads: ``wanted``, or what its files say, and of decoders :data:`MOST_TOKENS` at most.
 
     Raises InputError where more is wanted than the model has positions for.
     """
@@ -197,7 +154,7 @@ def tokens_read(folder: Path, config: dict[str, Any], wanted: int | None, usual:
     if isinstance(stated, int) and 0 < stated < _UNLIMITED:
         most = min(most, stated)
     if wanted is None:
-        return most if usual is None else min(most, usual)
+        return min(most, MOST_TOKENS) if _is_decoder(config) else most
     if wanted > most:
         raise InputError(
             f"reranker.max_tokens: {wanted} is more than the {most} tokens that {folder.name} reads.",
@@ -206,13 +163,22 @@ def tokens_read(folder: Path, config: dict[str, Any], wanted: int | None, usual:
     return wanted
 
 
+def _scales_with_its_batch(weights: WeightFiles) -> bool:
+    return weights.onnx_file is not None and b"DynamicQuantizeLinear" in weights.onnx_file.read_bytes()
+
+
 def _pad_id(config: Mapping[str, Any]) -> int | None:
     """The padding token; None for a decoder whose classifier looks for a row's last token without knowing it."""
     found = config.get("pad_token_id")
     if isinstance(found, int):
         return found
-    # Encoders go by the attention mask alone. What tells decoders is that they say how many heads share keys.
-    return None if "num_key_value_heads" in config else 0
+    # Encoders go by the attention mask alone.
+    return None if _is_decoder(config) else 0
+
+
+def _is_decoder(config: Mapping[str, Any]) -> bool:
+    # What language models say, and encoders don't: how many heads of attention share a key.
+    return "num_key_value_heads" in config
 
 
 def _relevant_label(folder: Path, config: Mapping[str, Any], wanted: str | None) -> int | None:

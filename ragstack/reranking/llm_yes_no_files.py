@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ragstack.errors import InputError, RerankingError
-from ragstack.inference.model_files import read_json
+from ragstack.inference.model_files import SAFETENSORS_PATTERNS, read_json
 from ragstack.inference.role import RERANKER
 from ragstack.inference.tokenizer_file import read_tokenizer
+from ragstack.inference.weight_files import find_weights
 from ragstack.reranking.cross_encoder_files import (
-    MOST_TOKENS,
     CrossEncoderFiles,
     check_activation,
-    find_weights,
     reranker_folder,
     tokens_read,
 )
@@ -40,12 +39,12 @@ def find_llm_yes_no(
     language model, for one whose prompt nobody gives, and for settings that do not fit it; RerankingError for files that
     are missing, damaged, not downloadable or of a kind that cannot be run.
     """
-    folder = reranker_folder(model, revision)
+    folder = reranker_folder(model, revision, SAFETENSORS_PATTERNS)
     config = read_json(folder / "config.json", RERANKER)
     check_kind(folder, config, "language model")
     check_activation(folder, config)
-    found = find_weights(folder)
-    if "safetensors" not in found.formats:
+    weights = find_weights(folder, RERANKER)
+    if "safetensors" not in weights.formats:
         raise RerankingError(
             f"{folder}: has no model.safetensors; of an ONNX graph a language model gives the logits of all words at"
             " every position.",
@@ -55,11 +54,9 @@ def find_llm_yes_no(
     labels = _label_tokens(folder)
     return CrossEncoderFiles(
         name=folder.name if revision is None else model,
-        weights=found.path,
-        weights_sha256=found.sha256,
-        formats=frozenset({"safetensors"}),
+        weights=weights,
         tokenizer_file=folder / "tokenizer.json",
-        max_tokens=tokens_read(folder, config, max_tokens, MOST_TOKENS),
+        max_tokens=tokens_read(folder, config, max_tokens),
         template=_template(folder, config, instruction, prompt_template),
         relevant=None if len(labels) == 1 else 1,
         pad_id=0,

@@ -96,7 +96,9 @@ def _filled(source: str, messages: list[dict[str, str]], settings: Mapping[str, 
         raise TemplateError(message)
 
     # As transformers do it, so that white space comes out the same.
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
     environment.globals["raise_exception"] = refuse
     names = {key: _token(settings.get(key)) for key in ("bos_token", "eos_token", "pad_token", "unk_token")}
     try:

@@ -117,9 +117,7 @@ class PromptEncoder:
                 return found
             start = max(end - room // 4, start + 1)
 
-    def _window(
-        self, frame: _Frame, passage: str, spans: Sequence[tuple[int, int]], start: int, end: int
-    ) -> Encoding:
+    def _window(self, frame: _Frame, passage: str, spans: Sequence[tuple[int, int]], start: int, end: int) -> Encoding:
         return self._encoded(frame, [passage[spans[start][0] : spans[end - 1][1]]])[0]
 
     def _count(self, frame: _Frame, passage: str) -> int:
@@ -156,7 +154,9 @@ def _pair(index: int, frame: _Frame, window: Encoding) -> Pair:
 
 def _spans(whole: Encoding, start: int, length: int) -> list[tuple[int, int]]:
     """Of each token that touches the passage, which of its characters it covers."""
-    touching = [(max(a - start, 0), min(b - start, length)) for a, b in whole.offsets if b > start and a < start + length]
+    touching = [
+        (max(a - start, 0), min(b - start, length)) for a, b in whole.offsets if b > start and a < start + length
+    ]
     return [(a, b) for a, b in touching if b > a]
 
 
