@@ -32,7 +32,7 @@ _PATTERNS = (
 )
 
 MOST_TOKENS = 8192
-"""What decoders that rerank read where nobody says: their cards' code cuts there, while they have positions for more."""
+"""What decoders that rerank read where nobody says: their cards' code cuts there, though they have more positions."""
 
 _POSITIVE = frozenset({"relevant", "true", "yes", "positive", "1", "label_1"})
 _NEGATIVE = frozenset({"irrelevant", "not_relevant", "non_relevant", "false", "no", "negative", "0", "label_0"})

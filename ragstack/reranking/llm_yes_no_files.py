@@ -36,8 +36,8 @@ def find_llm_yes_no(
 
     ``max_tokens`` is what it reads of prompt, query and passage together, ``instruction`` what it is asked,
     ``prompt_template`` another prompt than its files or its makers' card give. Raises InputError for a model that is no
-    language model, for one whose prompt nobody gives, and for settings that do not fit it; RerankingError for files that
-    are missing, damaged, not downloadable or of a kind that cannot be run.
+    language model, for one whose prompt nobody gives, and for settings that do not fit it; RerankingError for files
+    that are missing, damaged, not downloadable or of a kind that cannot be run.
     """
     folder = reranker_folder(model, revision, SAFETENSORS_PATTERNS)
     config = read_json(folder / "config.json", RERANKER)
@@ -76,7 +76,7 @@ def _template(
     kind = config.get("model_type")
     if kind not in YES_NO_PROMPTS:
         raise InputError(
-            f"reranker.prompt_template: {folder} does not say how the model is asked, and for {kind} no prompt is known.",
+            f"reranker.prompt_template: {folder} does not say how the model is asked; for {kind} no prompt is known.",
             hint="Set it to the prompt of the model's card, with {query} and {passage}.",
         )
     return PromptTemplate(with_instruction(YES_NO_PROMPTS[kind], instruction))
