@@ -89,7 +89,7 @@ def _findings(config: Path | None) -> Iterator[Finding]:
     from ragstack.assembly import reranker_blocks
 
     for block in reranker_blocks(loaded.config):
-        if block.type in ("cross_encoder", "remote"):
+        if block.type in ("cross_encoder", "llm_yes_no", "remote"):
             yield _guarded("reranker", partial(_reranker, block))
     state_dir = Path(loaded.config.indexer.state_dir)
     yield _writable(state_dir)
@@ -177,23 +177,21 @@ def _onnx_model(block: LocalEmbedderConfig) -> Finding:
 
 
 def _reranker(block: BaseModel) -> Finding:
-    from ragstack.config.rerankers import CrossEncoderConfig
+    from ragstack.config.rerankers import CrossEncoderConfig, LlmYesNoConfig
     from ragstack.reranking.registry import RERANKERS
 
-    if not isinstance(block, CrossEncoderConfig):
+    if not isinstance(block, (CrossEncoderConfig, LlmYesNoConfig)):
         RERANKERS.load("remote")  # which needs an extra
         return Finding(
             "reranker", "ok", f"{getattr(block, 'base_url', '')}: not asked, for nothing here uses a network"
         )
-    from ragstack.reranking.cross_encoder_files import find_cross_encoder
+    from ragstack.assembly import reranker_files
 
     if not Path(block.model).expanduser().is_dir():
         return Finding("reranker", "warn", f"{block.model}: not checked", "It is fetched from its hub on first use.")
-    files = find_cross_encoder(block.model, block.revision, max_tokens=block.max_tokens, label=block.label)
-    files.tokenizer()
-    found = (
-        f"{files.weights}, SHA-256 {files.weights_sha256[:12]}…, reads {files.max_tokens} tokens of query and passage"
-    )
+    files = reranker_files(block)
+    files.encoder(windows=True)
+    found = f"{files.weights.root}, SHA-256 {files.sha256[:12]}…, reads {files.max_tokens} tokens of query and passage"
     return Finding("reranker", "ok", found)
 
 

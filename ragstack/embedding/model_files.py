@@ -72,6 +72,11 @@ class PackagedWeights:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
         return frozenset({"onnx"})
 
+    @property
+    def label_tokens(self) -> tuple[int, ...]:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return ()
+
     def folder(self) -> Path:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
         raise EmbeddingError(f"{self.path}: has no safetensors.", hint="Choose a profile that runs ONNX.")
