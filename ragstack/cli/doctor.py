@@ -159,15 +159,20 @@ def _model(loaded: LoadedConfig) -> Finding:
 
 def _onnx_model(block: LocalEmbedderConfig) -> Finding:
     from ragstack.embedding.model_files import resolve_model
-    from ragstack.embedding.models import MODELS, HubFiles
+    from ragstack.embedding.model_options import with_options
 
-    card = MODELS.get(block.model)
-    is_packaged = card is not None and not isinstance(card.files, HubFiles)
-    if not is_packaged and not Path(block.model).expanduser().is_dir():
+    if block.revision is not None:
         return Finding("model", "warn", f"{block.model}: not checked", "It is fetched from its hub on first use.")
-    resolved = resolve_model(block.model, block.revision)
-    resolved.onnx()
-    found = f"{block.model}: {resolved.weights}, SHA-256 {resolved.weights_sha256[:12]}… as stated"
+    resolved = with_options(
+        resolve_model(block.model),
+        dimensions=block.dimensions,
+        query_prompt=block.query_prompt,
+        passage_prompt=block.passage_prompt,
+        instruction=block.instruction,
+    )
+    if "onnx" in resolved.formats:
+        resolved.onnx()
+    found = f"{block.model}: {resolved.path}, SHA-256 {resolved.sha256[:12]}… as stated"
     return Finding("model", "ok", found)
 
 
