@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,8 @@ def _load(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role:
         mapping = MODEL_FOR_CAUSAL_LM_MAPPING
     module = _read_weights(folder, config, mapping, PACKED_ATTENTION if packs else None, dtype, role)
     encoder = module.base_model
+    # Asked for before the encoder is replaced: a model looks at its parts to tell where its words' rows are.
+    words = module.get_output_embeddings().weight[list(weights.label_tokens)] if weights.label_tokens else None
     parameters = inspect.signature(encoder.forward).parameters
     reads_types = "token_type_ids" in parameters and getattr(config, "type_vocab_size", 0) > 1
     pad_id = config.pad_token_id
@@ -95,19 +97,19 @@ def _load(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role:
         if encoder is not module:
             setattr(module, module.base_model_prefix, packed)
         encoder = packed
-    compute = _head(module, encoder, weights.label_tokens, written, hidden_only=hidden_only)
+    compute = _head(module, encoder, words, written, hidden_only=hidden_only)
     output = "last_hidden_state" if hidden_only else "logits"
     return TextModel(output, reads_types, packs, pad_id, compute.to(device).eval())
 
 
 def _head(
-    module: Any, encoder: Any, label_tokens: Sequence[int], written: Mapping[str, Any], *, hidden_only: bool
+    module: Any, encoder: Any, words: torch.Tensor | None, written: Mapping[str, Any], *, hidden_only: bool
 ) -> torch.nn.Module:
     """What of a model is run: nothing that only makes values which nobody asked for."""
     if hidden_only:
         return _HiddenStates(encoder)
-    if label_tokens:
-        return _WordLogits(encoder, module.get_output_embeddings().weight[list(label_tokens)])
+    if words is not None:
+        return _WordLogits(encoder, words)
     if written.get("model_type") == "llama_bidirec":
         temperature = written.get("temperature")
         return _MeanPooledLogits(encoder, module.score, float(temperature) if temperature else 1.0)
