@@ -11,13 +11,16 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from ragstack.errors import InputError, RerankingError
+from ragstack.inference.model_cards import hub_revision, remote_only
 from ragstack.inference.model_files import SAFETENSORS_PATTERNS, WEIGHTS_PATTERNS, find_folder, positions, read_json
 from ragstack.inference.profile import WeightsFormat
 from ragstack.inference.role import RERANKER
 from ragstack.inference.tokenizer_file import read_tokenizer
 from ragstack.inference.weight_files import WeightFiles, find_weights
+from ragstack.registry import known_names
 from ragstack.reranking.model_kind import check_kind
 from ragstack.reranking.model_prompts import PROMPTS, chat_prompt, given_template
+from ragstack.reranking.models import RERANKER_MODELS, reranker_card
 from ragstack.reranking.pairs import PairEncoder, SequenceEncoder
 from ragstack.reranking.prompt_template import PromptEncoder, PromptTemplate
 
@@ -130,16 +133,23 @@ def find_cross_encoder(
 
 
 def reranker_folder(model: str, revision: str | None, weights: Sequence[str]) -> Path:
-    """The folder of ``model``; of a repository the files ``weights`` and those that say how to run them are fetched.
+    """The folder of ``model``, which may be a registered name; of a repository the files ``weights`` and those that say how to run them are fetched.
 
     Raises what :func:`find_cross_encoder` does for a model that is neither a folder nor an id.
     """
+    card = reranker_card(model)
+    # A folder of a registered model's name is what is meant: the registry has nothing to run without a revision.
+    if card is not None and (revision is not None or not Path(model).expanduser().is_dir()):
+        if card.files is None:
+            raise remote_only(card.name, card.not_local, card.remote, RERANKER)
+        revision = hub_revision(card.name, card.files, revision, RERANKER)
+        model = card.files.repo_id
     folder = find_folder(model, revision, RERANKER, (*_PATTERNS, *weights))
     if folder is None:
         raise InputError(
-            f"reranker.model: {model!r} is no folder, and no Hugging Face id.",
-            hint="Give a folder with model.onnx or model.safetensors, tokenizer.json and config.json, or an id"
-            " (org/name) with a revision.",
+            f"reranker.model: unknown model {model!r}.",
+            hint=f"{known_names(model, RERANKER_MODELS)} Or give a folder with model.onnx or model.safetensors,"
+            " tokenizer.json and config.json, or a Hugging Face id (org/name) with a revision.",
         )
     return folder
 
