@@ -327,7 +327,8 @@ class _Pending:
             window = next(self._windows, None)
             if window is None:
                 return
-            batches = plan_batches([len(ids) for ids in window.ids], self._embedder._budget)
+            counts = [len(ids) for ids in window.ids]
+            batches = plan_batches(counts, self._embedder._budget, packed=self._embedder._engine.packs)
             if self._on_all_cores and len(batches) == 1 and len(self._texts) == len(window.ids):
                 self._collect(self._embedder._run_alone(window, batches[0], self._wanted))
             else:
