@@ -19,6 +19,7 @@ from ragstack.embedding.base import Embeddings, InputType, ModelInfo, Output, Pe
 from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.embedding.model_files import resolve_model
 from ragstack.embedding.pooling import pool, unit_rows
+from ragstack.embedding.probe import encoder_probe
 from ragstack.embedding.tokenizer import TextTokenizer
 from ragstack.errors import EmbeddingError, InputError
 from ragstack.inference.backend import Backend, Int64Array, TokenBatch, chosen_output
@@ -82,7 +83,14 @@ class EncoderEmbedder:
                 raise InputError(f"embedder.{name}: must be at least 1, got {value}.")
         self._model = resolve_model(model, revision)
         self._budget = max_batch_tokens or DEFAULT_BATCH_TOKENS
-        placement = select_placement(self._model, EMBEDDER, profile=profile, device=device, threads=threads)
+        placement = select_placement(
+            self._model,
+            EMBEDDER,
+            profile=profile,
+            device=device,
+            threads=threads,
+            probe=partial(encoder_probe, self._model),
+        )
         self._engine = Engine(self._model.card.name, self._model, placement, EMBEDDER)
         self.bm25 = bm25 or Bm25Encoder()
 
@@ -98,6 +106,10 @@ class EncoderEmbedder:
             "prompts": [card.query_prompt, card.passage_prompt],
             "sparse": self.bm25.fingerprint,
         }
+        # Runtimes agree in fp32; in less, the same text has another vector.
+        precision = self._engine.placement.profile.precision
+        if precision != "fp32":
+            identity["precision"] = precision
         return ModelInfo(
             name=card.name,
             dim=card.dim,

@@ -26,6 +26,7 @@ from ragstack.inference.model_files import (
     read_weights,
     weights_file,
 )
+from ragstack.inference.parameters import count_parameters
 from ragstack.inference.profile import WeightsFormat
 from ragstack.inference.role import EMBEDDER
 from ragstack.registry import known_names
@@ -69,6 +70,11 @@ class ResolvedModel:
     def label_tokens(self) -> tuple[int, ...]:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
         return ()
+
+    @property
+    def parameters(self) -> int:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return count_parameters(self.weights, (), EMBEDDER)
 
     def folder(self) -> Path:
         """See :class:`ragstack.inference.profile.ModelWeights`."""

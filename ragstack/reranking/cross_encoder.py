@@ -21,6 +21,7 @@ from ragstack.inference.selection import select_placement
 from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore, name_of
 from ragstack.reranking.cross_encoder_files import CrossEncoderFiles, find_cross_encoder
 from ragstack.reranking.pairs import Pair, PairEncoder
+from ragstack.reranking.probe import pair_probe
 from ragstack.types import Float32Array, Int32Array
 
 LongPassages: TypeAlias = Literal["windows", "error"]
@@ -69,7 +70,14 @@ class CrossEncoderReranker:
         self.name = f"cross_encoder:{self._files.name}"
         self._windows = long_passages == "windows"
         self._budget = max_batch_tokens or DEFAULT_BATCH_TOKENS
-        self._placement = select_placement(self._files, RERANKER, profile=profile, device=device, threads=threads)
+        self._placement = select_placement(
+            self._files,
+            RERANKER,
+            profile=profile,
+            device=device,
+            threads=threads,
+            probe=partial(pair_probe, self._files),
+        )
         self._lock = threading.Lock()
         self._closed = False
 

@@ -18,6 +18,7 @@ from ragstack.inference.model_files import (
     read_weights,
     weights_file,
 )
+from ragstack.inference.parameters import count_parameters
 from ragstack.inference.profile import WeightsFormat
 from ragstack.inference.role import RERANKER
 from ragstack.inference.tokenizer_file import read_tokenizer
@@ -63,6 +64,11 @@ class CrossEncoderFiles:
     def label_tokens(self) -> tuple[int, ...]:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
         return ()
+
+    @property
+    def parameters(self) -> int:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return count_parameters(self.weights, (), RERANKER)
 
     def folder(self) -> Path:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
