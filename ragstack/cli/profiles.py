@@ -35,7 +35,7 @@ fp32; on a GPU that is done when it would first be chosen.
 def profiles(
     config: ConfigOption = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="An embedding model: name, folder, or Hugging Face id.")
+        str | None, typer.Option("--model", help="A model: registered name, folder, or Hugging Face id.")
     ] = None,
     revision: Annotated[
         str | None, typer.Option("--revision", help="Commit or tag of a Hugging Face id given by --model.")
@@ -52,7 +52,7 @@ def profiles(
     as_json: JsonOption = False,
 ) -> int:
     """List how a model can run, what cannot and why, and what is chosen."""
-    from ragstack.cli.profile_targets import find_targets
+    from ragstack.cli.profile_targets import config_targets, named_target
     from ragstack.inference.check_records import CheckRecords
     from ragstack.inference.hardware import detect_hardware
     from ragstack.inference.known_hardware import described_hardware
@@ -68,7 +68,10 @@ def profiles(
     here = detect_hardware()
     hardware = described_hardware(here, gpu, gpus, cpu) if described else here
     records = CheckRecords.here(hardware)
-    targets = find_targets(load(config).config, model, revision)
+    loaded = load(config)
+    targets = [named_target(model, revision)] if model else list(config_targets(loaded.config, fetch=True))
+    if not targets:
+        raise InputError("the config names no model that runs on this machine.", hint="Name one with --model.")
     reports = []
     for target in targets:
         if measure:
@@ -203,13 +206,13 @@ def _measure(target: Target, hardware: Hardware, records: CheckRecords, *, quiet
     from ragstack.inference.self_check import SelfCheck
     from ragstack.inference.threads import usable_cores
 
-    if target.weights is None:
+    if target.local is None:
         raise InputError(f"the weights of {target.name} are not here.", hint="Give a folder, or an id with --revision.")
     runtimes = find_runtimes()
     check = SelfCheck(
-        target.weights,
+        target.local.weights,
         target.role,
-        target.probe,
+        target.local.probe,
         fp32_profiles(target.facts, hardware, runtimes),
         usable_cores(),
         records,

@@ -36,7 +36,7 @@ def file_digest(path: Path, role: ModelRole) -> str:
         known = _recall(entry, _identity(path, before)) if before.st_size >= _REMEMBERED_FROM else None
         if known is not None:
             return known
-        settled = time.time() - max(before.st_mtime, before.st_ctime) > _SETTLED_S
+        settled = _now() - max(before.st_mtime, before.st_ctime) > _SETTLED_S
         found = _read(path)
         after = path.stat()
     except OSError as error:
@@ -51,6 +51,10 @@ def file_digest(path: Path, role: ModelRole) -> str:
     if settled and before.st_size >= _REMEMBERED_FROM:
         _remember(entry, _identity(path, before), found)
     return found
+
+
+def _now() -> float:
+    return time.time()
 
 
 def _read(path: Path) -> str:

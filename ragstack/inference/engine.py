@@ -10,9 +10,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import cycle
 from typing import TypeVar
 
+from ragstack.inference.architectures import packs
 from ragstack.inference.backend import Backend
 from ragstack.inference.opening import Use, open_backend
 from ragstack.inference.profile import ModelWeights, Profile
@@ -63,6 +65,11 @@ class Engine:
         with self._lock:
             workers = self._pool()
         return workers.submit(lambda: work(self._mine.backend))
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether a batch costs its tokens only, and not its padding."""
+        return packs(self._weights, self.placement.profile, self._role)
 
     def preload(self) -> None:
         """Open now what :meth:`submit` runs on."""

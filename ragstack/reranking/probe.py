@@ -5,32 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from tokenizers import Encoding
 
 from ragstack.inference.backend import Backend, TokenBatch, chosen_output
 from ragstack.inference.check_texts import CHECK_QUERY, CHECK_TEXTS, long_text
 from ragstack.inference.self_check import Probe
+from ragstack.reranking.base import RerankCandidate
 from ragstack.reranking.cross_encoder_files import CrossEncoderFiles
-from ragstack.types import Float32Array
+from ragstack.reranking.pairs import Pair
+from ragstack.types import Chunk, Float32Array
 
 _OUTPUTS = ("logits", "scores")
-_MEASURED_PAIRS, _MEASURED_TOKENS = 2, 256
+_MEASURED_PAIRS, _MEASURED_WORDS = 2, 200
 
 
 def pair_probe(files: CrossEncoderFiles) -> Probe:
     """A question with passages about it and about other things; their relevances are compared."""
-    tokenizer = files.tokenizer()
-    most = files.max_tokens
+    encoder = files.encoder(windows=True)
 
-    def batch(passages: Sequence[str], limit: int) -> TokenBatch:
-        return _batch([tokenizer.encode(CHECK_QUERY, passage) for passage in passages], limit, files.pad_id)
+    def pairs(passages: Sequence[str]) -> list[Pair]:
+        return encoder.pairs(CHECK_QUERY, [_candidate(passage) for passage in passages])
 
-    def read(backend: Backend, asked: TokenBatch) -> Float32Array:
-        return relevances(backend.to_host(backend.run(asked, chosen_output(backend, _OUTPUTS))))
+    def read(backend: Backend, batch: TokenBatch) -> Float32Array:
+        return relevances(backend.to_host(backend.run(batch, chosen_output(backend, _OUTPUTS))))
 
-    long = long_text(_MEASURED_TOKENS)
-    batches = (batch(CHECK_TEXTS, most), batch(CHECK_TEXTS[-1:], most))
-    return Probe(batches, batch([long] * _MEASURED_PAIRS, min(most, _MEASURED_TOKENS)), read, "relevance")
+    asked = pairs(CHECK_TEXTS)
+    together = [] if files.pad_id is None or files.scales_with_its_batch else [asked]
+    batches = tuple(_batch(part, files.pad_id) for part in (*together, *([pair] for pair in asked)))
+    measured = pairs([long_text(_MEASURED_WORDS)])[:1] * _MEASURED_PAIRS
+    return Probe(batches, _batch(measured, files.pad_id), read, "relevance")
 
 
 def relevances(logits: Float32Array) -> Float32Array:
@@ -42,11 +44,14 @@ def relevances(logits: Float32Array) -> Float32Array:
     return np.asarray(shares / shares.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def _batch(encodings: Sequence[Encoding], limit: int, pad_id: int) -> TokenBatch:
-    counts = np.array([min(len(encoding.ids), limit) for encoding in encodings], dtype=np.int64)
-    shape = (len(encodings), int(counts.max()))
-    ids, type_ids = np.full(shape, pad_id, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    for row, encoding in enumerate(encodings):
-        count = int(counts[row])
-        ids[row, :count], type_ids[row, :count] = encoding.ids[:count], encoding.type_ids[:count]
+def _candidate(passage: str) -> RerankCandidate:
+    return RerankCandidate(Chunk("", "", "", 0, len(passage.encode()), passage, 0), None, None)
+
+
+def _batch(pairs: Sequence[Pair], pad_id: int | None) -> TokenBatch:
+    counts = np.array([len(pair.ids) for pair in pairs], dtype=np.int64)
+    shape = (len(pairs), int(counts.max()))
+    ids, type_ids = np.full(shape, pad_id or 0, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    for row, pair in enumerate(pairs):
+        ids[row, : counts[row]], type_ids[row, : counts[row]] = pair.ids, pair.type_ids
     return TokenBatch(ids, counts, type_ids)

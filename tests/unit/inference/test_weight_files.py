@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -56,7 +55,7 @@ def test_every_byte_that_is_run_is_in_the_digest(folder: Path) -> None:
 
 
 def test_what_cannot_be_weights_is_named(folder: Path) -> None:
-    with pytest.raises(EmbeddingError, match="neither model.onnx nor"):
+    with pytest.raises(EmbeddingError, match=r"neither model\.onnx nor"):
         find_weights(folder, EMBEDDER)
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(EmbeddingError) as caught:
@@ -79,7 +78,7 @@ def test_what_cannot_be_weights_is_named(folder: Path) -> None:
 def settled(path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Write a file, and let the clock be past the time in which changes are not told apart."""
     path.write_bytes(data)
-    monkeypatch.setattr(digests.time, "time", lambda: path.stat().st_ctime + 10)
+    monkeypatch.setattr(digests, "_now", lambda: path.stat().st_ctime + 10)
 
 
 def test_a_large_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +102,6 @@ def test_a_large_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_file_that_was_just_written_is_not_remembered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digests, "_REMEMBERED_FROM", 4)
-    monkeypatch.setattr(digests.time, "time", time.time)
     (folder / "model.onnx").write_bytes(b"weights")
     file_digest(folder / "model.onnx", EMBEDDER)
     assert not (cache_folder() / "digests").exists()
