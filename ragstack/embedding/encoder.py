@@ -23,7 +23,7 @@ from ragstack.embedding.tokenizer import TextTokenizer
 from ragstack.errors import EmbeddingError, InputError
 from ragstack.inference.backend import Backend, Int64Array, TokenBatch, chosen_output
 from ragstack.inference.batching import plan_batches
-from ragstack.inference.engine import Engine
+from ragstack.inference.engine import BatchJob, Engine
 from ragstack.inference.role import EMBEDDER
 from ragstack.inference.selection import select_placement
 from ragstack.types import Float32Array, Int32Array, SparseVector, TokenVectors, canonical_json, sha256_hex
@@ -154,14 +154,22 @@ class EncoderEmbedder:
         """Release threads and weights. Idempotent; embedding afterwards raises EmbeddingError."""
         self._engine.close()
 
-    def _run_alone(self, window: _Window, batch: Int32Array, wanted: frozenset[Output]) -> _BatchResult:
-        return self._engine.call(partial(self._run_batch, window=window, batch=batch, wanted=wanted))
+    def _run_alone(self, window: _Window, batch: Int32Array, wanted: frozenset[Output]) -> list[_BatchResult]:
+        return self._engine.call_batch(self._job(window, batch, wanted))
 
     def _run_later(
         self, window: _Window, batches: Sequence[Int32Array], wanted: frozenset[Output]
-    ) -> deque[Future[_BatchResult]]:
+    ) -> deque[Future[list[_BatchResult]]]:
+        return deque(self._engine.submit_batch(self._job(window, batch, wanted)) for batch in batches)
+
+    def _job(self, window: _Window, batch: Int32Array, wanted: frozenset[Output]) -> BatchJob[_BatchResult]:
+        counts = [len(window.ids[row]) for row in batch.tolist()]
         run = partial(self._run_batch, window=window, wanted=wanted)
-        return deque(self._engine.submit(partial(run, batch=batch)) for batch in batches)
+
+        def row_error(row: int, fault: str, hint: str) -> EmbeddingError:
+            return EmbeddingError(f"text {window.start + row}: {fault}", hint=hint)
+
+        return BatchJob(batch, counts, run, row_error)
 
     def _windows(self, texts: Sequence[str], input_type: InputType, *, with_spans: bool) -> Iterator[_Window]:
         card, tokenizer = self._model.card, self._model.tokenizer
@@ -190,7 +198,7 @@ class EncoderEmbedder:
             yield _Window(start, ids, spans)
 
     def _run_batch(
-        self, backend: Backend, window: _Window, batch: Int32Array, wanted: frozenset[Output]
+        self, backend: Backend, batch: Int32Array, window: _Window, wanted: frozenset[Output]
     ) -> _BatchResult:
         rows = batch.tolist()
         counts = np.array([len(window.ids[row]) for row in rows], dtype=np.int64)
@@ -261,7 +269,7 @@ class _Pending:
         dim = embedder.info.dim
         self._dense = np.empty((len(texts), dim), dtype=np.float32) if "dense" in wanted else None
         self._tokens: dict[int, TokenVectors] = {}
-        self._queued: deque[deque[Future[_BatchResult]]] = deque()
+        self._queued: deque[deque[Future[list[_BatchResult]]]] = deque()
         self._windows: Iterator[_Window] = iter(())
         if wanted & {"dense", "tokens"}:
             self._windows = embedder._windows(texts, input_type, with_spans="tokens" in wanted)
@@ -310,11 +318,12 @@ class _Pending:
             else:
                 self._queued.append(self._embedder._run_later(window, batches, self._wanted))
 
-    def _collect(self, result: _BatchResult) -> None:
-        if self._dense is not None and result.dense is not None:
-            self._dense[result.indices] = result.dense
-        if result.tokens is not None:
-            self._tokens.update(zip(result.indices.tolist(), result.tokens, strict=True))
+    def _collect(self, results: Sequence[_BatchResult]) -> None:
+        for result in results:
+            if self._dense is not None and result.dense is not None:
+                self._dense[result.indices] = result.dense
+            if result.tokens is not None:
+                self._tokens.update(zip(result.indices.tolist(), result.tokens, strict=True))
 
 
 def _check_request(texts: Sequence[str], input_type: InputType, outputs: Sequence[Output]) -> None:

@@ -65,6 +65,11 @@ class ResolvedModel:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
         return frozenset({"onnx"})
 
+    @property
+    def max_tokens(self) -> int:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return self.card.max_tokens + self.tokenizer.specials
+
     def folder(self) -> Path:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
         raise EmbeddingError(f"{self.card.name} has no safetensors.", hint="Choose a profile that runs ONNX.")

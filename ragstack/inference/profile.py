@@ -41,6 +41,10 @@ class ModelWeights(Protocol):
     def formats(self) -> frozenset[WeightsFormat]:
         """The forms in which they are at hand."""
 
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens of one input, special ones included."""
+
     def onnx(self) -> bytes | Path:
         """The graph with its weights, checked: bytes, or a path where the tensors lie in a file beside it."""
 
