@@ -116,7 +116,7 @@ class TensorRtBackend:
                 self._check(context.set_tensor_address(name, given[name].data_ptr()), part)
             made = {}
             for name, dtype in self._output_dtypes.items():
-                shape = tuple(context.get_tensor_shape(name))
+                shape = context.get_tensor_shape(name)[:]
                 made[name] = torch.empty(shape, dtype=dtype, device=self._memory)
                 self._check(context.set_tensor_address(name, made[name].data_ptr()), part)
             self._check(context.execute_async_v3(turn.handle), part)
