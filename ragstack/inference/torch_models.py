@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,29 +85,32 @@ def _load(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role:
     pad_id = config.pad_token_id
     if pad_id is None:
         # No token's id, so that heads which look for a text's last token find it. Packed, padding is never read.
-        config.pad_token_id = pad_id = -1 if packs else 0
+        module.config.pad_token_id = pad_id = -1 if packs else 0
     if getattr(config, "is_causal", None) is False:
         for part in module.modules():
             if hasattr(part, "is_causal"):
                 part.is_causal = False
+    rows = None
+    if weights.label_tokens:
+        rows = module.get_output_embeddings().weight[list(weights.label_tokens)]
     if packs:
         packed = _PackedEncoder(encoder)
         if encoder is not module:
             setattr(module, module.base_model_prefix, packed)
         encoder = packed
-    compute = _head(module, encoder, weights.label_tokens, written, hidden_only=hidden_only)
+    compute = _head(module, encoder, rows, written, hidden_only=hidden_only)
     output = "last_hidden_state" if hidden_only else "logits"
     return TextModel(output, reads_types, packs, pad_id, compute.to(device).eval())
 
 
 def _head(
-    module: Any, encoder: Any, label_tokens: Sequence[int], written: Mapping[str, Any], *, hidden_only: bool
+    module: Any, encoder: Any, word_rows: torch.Tensor | None, written: Mapping[str, Any], *, hidden_only: bool
 ) -> torch.nn.Module:
     """What of a model is run: nothing that only makes values which nobody asked for."""
     if hidden_only:
         return _HiddenStates(encoder)
-    if label_tokens:
-        return _WordLogits(encoder, module.get_output_embeddings().weight[list(label_tokens)])
+    if word_rows is not None:
+        return _WordLogits(encoder, word_rows)
     if written.get("model_type") == "llama_bidirec":
         temperature = written.get("temperature")
         return _MeanPooledLogits(encoder, module.score, float(temperature) if temperature else 1.0)

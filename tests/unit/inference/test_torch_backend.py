@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,17 @@ FP32 = Profile("torch", "cpu", "fp32")
 LENGTHS = (70, 70, 41, 17, 16, 5, 1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small only wait for each other's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def opened(folder: Path, role: ModelRole = EMBEDDER, profile: Profile = FP32, **weights: Any) -> TorchBackend:
-    backend = open_backend(FolderWeights(folder, **weights), profile, "cpu", 2, "one_call", role)
+    backend = open_backend(FolderWeights(folder, **weights), profile, "cpu", 1, "one_call", role)
     assert isinstance(backend, TorchBackend)
     return backend
 
