@@ -298,7 +298,7 @@ def test_which_profiles_pack_is_known_before_anything_is_loaded(tmp_path: Path) 
 
 
 def varlen_stand_in(*args: Any, **kwargs: Any) -> Any:
-    """What PyTorch's kernel does, which runs on GPUs only, by its documentation; the arguments must fit its signature."""
+    """What PyTorch's kernel, which runs on GPUs only, is documented to do; the arguments must fit its signature."""
     given = inspect.signature(varlen.varlen_attn).bind(*args, **kwargs).arguments
     query, key, value, starts = (given[name] for name in ("query", "key", "value", "cu_seq_q"))
     assert starts.dtype == torch.int32 and starts is given["cu_seq_k"] and given["max_q"] == given["max_k"]
