@@ -80,6 +80,8 @@ def _load(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role:
         mapping = MODEL_FOR_CAUSAL_LM_MAPPING
     module = _read_weights(folder, config, mapping, PACKED_ATTENTION if packs else None, dtype, role)
     encoder = module.base_model
+    # Asked for before the encoder is replaced: a model looks at its parts to tell where its words' rows are.
+    words = module.get_output_embeddings().weight[list(weights.label_tokens)] if weights.label_tokens else None
     parameters = inspect.signature(encoder.forward).parameters
     reads_types = "token_type_ids" in parameters and getattr(config, "type_vocab_size", 0) > 1
     pad_id = config.pad_token_id
@@ -90,27 +92,24 @@ def _load(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role:
         for part in module.modules():
             if hasattr(part, "is_causal"):
                 part.is_causal = False
-    rows = None
-    if weights.label_tokens:
-        rows = module.get_output_embeddings().weight[list(weights.label_tokens)]
     if packs:
         packed = _PackedEncoder(encoder)
         if encoder is not module:
             setattr(module, module.base_model_prefix, packed)
         encoder = packed
-    compute = _head(module, encoder, rows, written, hidden_only=hidden_only)
+    compute = _head(module, encoder, words, written, hidden_only=hidden_only)
     output = "last_hidden_state" if hidden_only else "logits"
     return TextModel(output, reads_types, packs, pad_id, compute.to(device).eval())
 
 
 def _head(
-    module: Any, encoder: Any, word_rows: torch.Tensor | None, written: Mapping[str, Any], *, hidden_only: bool
+    module: Any, encoder: Any, words: torch.Tensor | None, written: Mapping[str, Any], *, hidden_only: bool
 ) -> torch.nn.Module:
     """What of a model is run: nothing that only makes values which nobody asked for."""
     if hidden_only:
         return _HiddenStates(encoder)
-    if word_rows is not None:
-        return _WordLogits(encoder, word_rows)
+    if words is not None:
+        return _WordLogits(encoder, words)
     if written.get("model_type") == "llama_bidirec":
         temperature = written.get("temperature")
         return _MeanPooledLogits(encoder, module.score, float(temperature) if temperature else 1.0)
