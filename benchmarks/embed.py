@@ -67,7 +67,7 @@ def main() -> None:
     settings.intra_op_num_threads = options.threads or 0
     session = None
     if not options.no_plain:
-        weights = resolve_model("all-MiniLM-L6-v2").weights
+        weights = resolve_model("all-MiniLM-L6-v2").path
         session = ort.InferenceSession(str(weights), settings, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(1)
     cases = {

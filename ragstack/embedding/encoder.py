@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from ragstack.embedding.base import Embeddings, InputType, ModelInfo, Output, PendingEmbeddings
 from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.embedding.model_files import resolve_model
+from ragstack.embedding.model_options import with_options
 from ragstack.embedding.pooling import pool, unit_rows
 from ragstack.embedding.tokenizer import TextTokenizer
 from ragstack.errors import EmbeddingError, InputError
@@ -58,7 +59,8 @@ class EncoderEmbedder:
 
     ``model`` is a registered name, a folder, or a Hugging Face id pinned by ``revision``
     (:func:`ragstack.embedding.model_files.resolve_model`). ``max_batch_tokens`` is the budget of a batch, padding
-    counted (None: the measured default). ``profile`` and ``device`` say how and where it runs
+    counted (None: the measured default). ``dimensions``, ``query_prompt``, ``passage_prompt`` and ``instruction`` change
+    what the model's card says (:func:`ragstack.embedding.model_options.with_options`). ``profile`` and ``device`` say how and where it runs
     (:func:`ragstack.inference.selection.select_placement`), ``threads`` how many cores are used (None: all that the
     process may use). ``bm25`` makes the ``sparse`` output: a passage's vector, or how often each term
     occurs in a query, to which the query path adds the corpus statistics.
@@ -75,12 +77,22 @@ class EncoderEmbedder:
         threads: int | None = None,
         profile: str | None = None,
         device: str | Sequence[str] | None = None,
+        dimensions: int | None = None,
+        query_prompt: str | None = None,
+        passage_prompt: str | None = None,
+        instruction: str | None = None,
         bm25: Bm25Encoder | None = None,
     ) -> None:
         for name, value in (("max_batch_tokens", max_batch_tokens), ("threads", threads)):
             if value is not None and value < 1:
                 raise InputError(f"embedder.{name}: must be at least 1, got {value}.")
-        self._model = resolve_model(model, revision)
+        self._model = with_options(
+            resolve_model(model, revision),
+            dimensions=dimensions,
+            query_prompt=query_prompt,
+            passage_prompt=passage_prompt,
+            instruction=instruction,
+        )
         self._budget = max_batch_tokens or DEFAULT_BATCH_TOKENS
         placement = select_placement(self._model, EMBEDDER, profile=profile, device=device, threads=threads)
         self._engine = Engine(self._model.card.name, self._model, placement, EMBEDDER)
@@ -90,7 +102,7 @@ class EncoderEmbedder:
     def info(self) -> ModelInfo:
         """What the pipeline must know of the model."""
         card = self._model.card
-        identity = {
+        identity: dict[str, Any] = {
             "format": _FORMAT,
             "weights": self._model.sha256,
             "tokenizer": self._model.tokenizer.sha256,
@@ -98,11 +110,16 @@ class EncoderEmbedder:
             "prompts": [card.query_prompt, card.passage_prompt],
             "sparse": self.bm25.fingerprint,
         }
+        # Named only where they are: every other model keeps its fingerprint, and with it its indexes.
+        if self._model.dense:
+            identity["dense"] = [layer.sha256 for layer in self._model.dense]
+        if self._model.dimensions is not None:
+            identity["dimensions"] = self._model.dimensions
         return ModelInfo(
             name=card.name,
-            dim=card.dim,
+            dim=self._model.dim,
             max_tokens=card.max_tokens,
-            token_dim=card.dim,
+            token_dim=self._model.hidden_dim,
             languages=card.languages,
             licence=card.licence,
             fingerprint=sha256_hex(canonical_json(identity).encode("utf-8")),
@@ -189,6 +206,11 @@ class EncoderEmbedder:
             else:
                 ids = tokenizer.input_ids(part)
             for index, found in enumerate(ids):
+                if not found:
+                    raise EmbeddingError(
+                        f"text {start + index} has no tokens, and {card.name} adds none to it.",
+                        hint="Leave empty texts out.",
+                    )
                 if len(found) > limit:
                     raise EmbeddingError(
                         f"text {start + index}: {len(found) - tokenizer.specials} tokens; {card.name} reads at most "
@@ -212,15 +234,16 @@ class EncoderEmbedder:
                 f"the model's output has shape {tuple(hidden.shape)}, expected (texts, tokens, dim).",
                 hint="Export the model for feature extraction, so that it gives one vector per token.",
             )
-        if hidden.shape[2] != card.dim:
+        if hidden.shape[2] != self._model.hidden_dim:
             raise EmbeddingError(
-                f"{card.name} gives {hidden.shape[2]} dimensions; its files say {card.dim}.",
-                hint="config.json and model.onnx do not belong together; export the model again.",
+                f"{card.name} gives {hidden.shape[2]} dimensions; its files say {self._model.hidden_dim}.",
+                hint="config.json and the weights do not belong together; export the model again.",
             )
         indices: Int32Array = batch + np.int32(window.start)
         dense = None
         if "dense" in wanted:
-            dense = unit_rows(backend.to_host(pool(hidden, counts, card.pooling)), indices, "dense")
+            pooled = backend.to_host(pool(hidden, counts, card.pooling))
+            dense = unit_rows(self._model.vectors(pooled), indices, "dense")
         tokens = None
         if window.spans is not None:
             hidden = backend.to_host(hidden)
@@ -312,7 +335,8 @@ class _Pending:
             window = next(self._windows, None)
             if window is None:
                 return
-            batches = plan_batches([len(ids) for ids in window.ids], self._embedder._budget)
+            counts = [len(ids) for ids in window.ids]
+            batches = plan_batches(counts, self._embedder._budget, packed=self._embedder._engine.packs)
             if self._on_all_cores and len(batches) == 1 and len(self._texts) == len(window.ids):
                 self._collect(self._embedder._run_alone(window, batches[0], self._wanted))
             else:

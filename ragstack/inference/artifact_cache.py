@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,21 +25,10 @@ _LONGEST_MAKING_S = 3600.0
 _log = logging.getLogger(__name__)
 
 
-def user_cache_dir() -> Path:
-    """``$RAGSTACK_CACHE_DIR``, else the folder ``ragstack`` where this system keeps caches of the user's programs."""
-    if chosen := os.environ.get("RAGSTACK_CACHE_DIR"):
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ragstack" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "ragstack"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ragstack"
-
-
 def cached_artifact(
     folder: Path, kind: str, key: Mapping[str, object], make: Callable[[], bytes], role: ModelRole
 ) -> bytes:
-    """What ``make`` gave for this ``key`` once, made now if that is not at hand in ``folder``.
+    """What ``make`` gave for this ``key`` once, made now if that is not at hand in ``folder``, which may not exist yet.
 
     ``kind`` is the file's ending and, in messages, what it is. All that the bytes depend on belongs into ``key``, in
     values that JSON has. Raises the role's error where the folder cannot be used, IndexLockedError when another process

@@ -10,9 +10,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, TypeVar
 
 from ragstack.errors import DeviceMemoryError
+from ragstack.inference.architectures import packs
 from ragstack.inference.backend import Backend
 from ragstack.inference.device_pool import DevicePool
 from ragstack.inference.halving import DeviceRoom, NoRoomError, RowError, run_halving
@@ -103,6 +105,11 @@ class Engine:
     def submit_batch(self, job: BatchJob[_T]) -> Future[list[_T]]:
         """Run a batch on the next device that is free, as :meth:`submit`."""
         return self.submit(lambda backend: self._run(job, backend))
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether a batch costs its tokens only, and not its padding."""
+        return packs(self._weights, self.placement.profile, self._role)
 
     def preload(self) -> None:
         """Open now what :meth:`submit` runs on."""

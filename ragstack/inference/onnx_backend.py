@@ -84,7 +84,7 @@ def open_backend(
     """
     if profile.device_type == "cuda":
         _require_cuda(profile, role)
-        model = half_precision(weights.onnx(), role) if profile.precision == "fp16" else weights.onnx()
+        model = half_precision(weights, role) if profile.precision == "fp16" else weights.onnx()
         return open_on_cuda(model, int(device.partition(":")[2] or 0), role)
     if use == "many_calls":
         return open_onnx(weights.onnx(), 1, role, parallel_calls=threads)

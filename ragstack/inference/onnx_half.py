@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 
 from ragstack.errors import MissingExtraError
-from ragstack.inference.artifact_cache import cached_artifact, user_cache_dir
-from ragstack.inference.model_files import external_data
+from ragstack.inference.artifact_cache import cached_artifact
+from ragstack.inference.cache_folder import cache_folder
+from ragstack.inference.profile import ModelWeights
 from ragstack.inference.role import ModelRole
-from ragstack.types import sha256_hex
 
 _LARGEST_MESSAGE = 2**31 - 1
 
 
-def half_precision(onnx_model: bytes | Path, role: ModelRole) -> bytes:
-    """``onnx_model`` with weights, arithmetic and outputs in fp16; one that is fp16 already stays as it is.
+def half_precision(weights: ModelWeights, role: ModelRole) -> bytes:
+    """The graph of ``weights`` with weights, arithmetic and outputs in fp16; one that is fp16 already stays as it is.
 
     Operators that fp16 is not safe for stay in fp32, by the tool's own list. Raises MissingExtraError without the
     package ``onnx``, and the role's error for a model that cannot be converted or is too large for one file.
     """
-    key = {"onnx": content_sha256(onnx_model), "precision": "fp16", "onnxruntime": version_of_runtime()}
-    return cached_artifact(user_cache_dir() / "fp16", "onnx", key, lambda: _convert(onnx_model, role), role)
-
-
-def content_sha256(onnx_model: bytes | Path) -> str:
-    """The SHA-256 (hex) of a model's graph and of the file beside it that holds the tensors of a large one."""
-    if isinstance(onnx_model, bytes):
-        return sha256_hex(onnx_model)
-    tensors = external_data(onnx_model)
-    parts = [onnx_model, *([tensors] if tensors.is_file() else [])]
-    return sha256_hex("".join(_file_sha256(part) for part in parts).encode())
+    key = {"weights": weights.sha256, "precision": "fp16", "onnxruntime": version_of_runtime()}
+    return cached_artifact(cache_folder() / "fp16", "onnx", key, lambda: _convert(weights.onnx(), role), role)
 
 
 def version_of_runtime() -> str:
@@ -39,14 +29,6 @@ def version_of_runtime() -> str:
     import onnxruntime  # type: ignore[import-untyped]  # noqa: PLC0415 - slow to load
 
     return str(onnxruntime.__version__)
-
-
-def _file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _convert(onnx_model: bytes | Path, role: ModelRole) -> bytes:

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragstack.errors import DeviceMemoryError, MissingExtraError
-from ragstack.inference.artifact_cache import cached_artifact, user_cache_dir
+from ragstack.inference.artifact_cache import cached_artifact
 from ragstack.inference.backend import Array, TokenBatch
-from ragstack.inference.onnx_half import content_sha256, half_precision
+from ragstack.inference.cache_folder import cache_folder
+from ragstack.inference.onnx_half import half_precision
 from ragstack.inference.onnx_inputs import check_inputs, feed
 from ragstack.inference.opening import Use
 from ragstack.inference.profile import ModelWeights, Profile
@@ -177,12 +178,17 @@ def open_backend(
 
 
 def engine_key(
-    onnx_sha256: str, profile: Profile, ranges: tuple[ShapeRange, ...], tensorrt_version: str, gpu: str, capability: str
+    weights_sha256: str,
+    profile: Profile,
+    ranges: tuple[ShapeRange, ...],
+    tensorrt_version: str,
+    gpu: str,
+    capability: str,
 ) -> dict[str, object]:
     """All that an engine depends on: its file in the cache is named by the hash of this."""
     return {
         "format": _FORMAT,
-        "onnx": onnx_sha256,
+        "weights": weights_sha256,
         "precision": profile.precision,
         "shapes": [[one.best_rows, one.best_tokens, one.max_rows, one.max_tokens] for one in ranges],
         "tensorrt": tensorrt_version,
@@ -204,17 +210,16 @@ def _engine_bytes(
 
     from ragstack.inference.tensorrt_engine import build_engine  # noqa: PLC0415
 
-    onnx_model = weights.onnx()
     on_gpu = memory.type == "cuda"
     gpu = torch.cuda.get_device_name(memory) if on_gpu else "none"
     capability = "{}.{}".format(*torch.cuda.get_device_capability(memory)) if on_gpu else "0.0"
-    key = engine_key(content_sha256(onnx_model), profile, ranges, tensorrt.__version__, gpu, capability)
+    key = engine_key(weights.sha256, profile, ranges, tensorrt.__version__, gpu, capability)
 
     def make() -> bytes:
-        graph: bytes | Path = half_precision(onnx_model, role) if profile.precision == "fp16" else onnx_model
+        graph: bytes | Path = half_precision(weights, role) if profile.precision == "fp16" else weights.onnx()
         return build_engine(graph, ranges, log, role, tf32=False)
 
-    return cached_artifact(user_cache_dir() / "tensorrt", "engine", key, make, role)
+    return cached_artifact(cache_folder() / "tensorrt", "engine", key, make, role)
 
 
 def _require_runtime() -> Any:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragstack.errors import EmbeddingError
-from ragstack.inference.artifact_cache import cached_artifact, user_cache_dir
+from ragstack.inference.artifact_cache import cached_artifact
 from ragstack.inference.role import EMBEDDER
 
 
@@ -101,12 +101,3 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     with pytest.raises(EmbeddingError, match="cannot be kept there") as raised:
         made(tmp_path / "file", {"a": 1}, b"x", [])
     assert "RAGSTACK_CACHE_DIR" in raised.value.hint
-
-
-def test_the_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("RAGSTACK_CACHE_DIR", raising=False)
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert user_cache_dir() == tmp_path / "ragstack"
-    monkeypatch.setenv("RAGSTACK_CACHE_DIR", str(tmp_path / "mine"))
-    assert user_cache_dir() == tmp_path / "mine"

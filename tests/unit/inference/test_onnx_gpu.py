@@ -17,7 +17,7 @@ from ragstack.errors import DeviceMemoryError, InputError, MissingExtraError, Re
 from ragstack.inference import onnx_backend, onnx_half
 from ragstack.inference.backend import TokenBatch
 from ragstack.inference.onnx_backend import open_backend, open_onnx
-from ragstack.inference.onnx_half import content_sha256, half_precision
+from ragstack.inference.onnx_half import half_precision
 from ragstack.inference.profile import Profile
 from ragstack.inference.role import RERANKER
 from ragstack.reranking.cross_encoder_files import CrossEncoderFiles, find_cross_encoder
@@ -55,46 +55,39 @@ def test_bound_outputs_are_the_same(
 
 
 def test_half_precision_is_made_once_and_close(weights: CrossEncoderFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    converted = half_precision(weights.onnx(), RERANKER)
+    converted = half_precision(weights, RERANKER)
     kinds = {tensor.data_type for tensor in onnx.load_from_string(converted).graph.initializer}
     assert TensorProto.FLOAT16 in kinds
     monkeypatch.setattr(onnx_half, "_convert", lambda *_: pytest.fail("it was converted already"))
-    assert half_precision(weights.onnx(), RERANKER) == converted
+    assert half_precision(weights, RERANKER) == converted
     half, full = open_onnx(converted, 1, RERANKER), open_onnx(weights.onnx(), 1, RERANKER)
     logits = half.to_host(half.run(BATCH, "logits"))
     assert logits.dtype == np.float32
     assert logits == pytest.approx(full.run(BATCH, "logits"), abs=0.05)
 
 
-def test_a_model_in_half_precision_stays_as_it_is(weights: CrossEncoderFiles) -> None:
-    once = half_precision(weights.onnx(), RERANKER)
-    model = onnx.load_from_string(once)
+def test_a_model_in_half_precision_stays_as_it_is(weights: CrossEncoderFiles, tmp_path: Path) -> None:
+    model = onnx.load_from_string(half_precision(weights, RERANKER))
     for tensor in list(model.graph.initializer):  # what the tool leaves in fp32 for safety would be converted again
         if tensor.data_type == TensorProto.FLOAT:
             model.graph.initializer.remove(tensor)
-    again = half_precision(model.SerializeToString(), RERANKER)
+    folder = write_cross_encoder(tmp_path / "half")
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    again = half_precision(find_cross_encoder(str(folder)), RERANKER)
     assert onnx.load_from_string(again) == model
 
 
-def test_a_file_that_is_no_model_cannot_be_converted() -> None:
+def test_a_file_that_is_no_model_cannot_be_converted(tmp_path: Path) -> None:
+    folder = write_cross_encoder(tmp_path / "broken")
+    (folder / "model.onnx").write_bytes(b"no model at all")
     with pytest.raises(RerankingError, match="cannot be converted to fp16"):
-        half_precision(b"no model at all", RERANKER)
+        half_precision(find_cross_encoder(str(folder)), RERANKER)
 
 
 def test_without_the_converter_the_extra_is_named(weights: CrossEncoderFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(MissingExtraError, match=r"ragstack\[gpu\]"):
-        half_precision(weights.onnx(), RERANKER)
-
-
-def test_tensors_in_a_file_beside_the_graph_count(tmp_path: Path) -> None:
-    graph = tmp_path / "model.onnx"
-    graph.write_bytes(b"graph")
-    alone = content_sha256(graph)
-    (tmp_path / "model.onnx_data").write_bytes(b"tensors")
-    first = content_sha256(graph)
-    (tmp_path / "model.onnx_data").write_bytes(b"others")
-    assert len({alone, first, content_sha256(graph)}) == 3
+        half_precision(weights, RERANKER)
 
 
 def test_a_build_without_cuda_says_which_one_has_it(
