@@ -20,6 +20,7 @@ from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.embedding.model_files import resolve_model
 from ragstack.embedding.model_options import with_options
 from ragstack.embedding.pooling import pool, unit_rows
+from ragstack.embedding.probe import encoder_probe
 from ragstack.embedding.tokenizer import TextTokenizer
 from ragstack.errors import EmbeddingError, InputError
 from ragstack.inference.backend import Backend, Int64Array, TokenBatch, chosen_output
@@ -59,10 +60,10 @@ class EncoderEmbedder:
 
     ``model`` is a registered name, a folder, or a Hugging Face id pinned by ``revision``
     (:func:`ragstack.embedding.model_files.resolve_model`). ``max_batch_tokens`` is the budget of a batch, padding
-    counted (None: the measured default). ``dimensions``, ``query_prompt``, ``passage_prompt`` and ``instruction`` change
-    what the model's card says (:func:`ragstack.embedding.model_options.with_options`). ``profile`` and ``device`` say how and where it runs
+    counted (None: the measured default). ``profile`` and ``device`` say how and where it runs
     (:func:`ragstack.inference.selection.select_placement`), ``threads`` how many cores are used (None: all that the
-    process may use). ``bm25`` makes the ``sparse`` output: a passage's vector, or how often each term
+    process may use). ``dimensions``, ``query_prompt``, ``passage_prompt`` and ``instruction`` change what the model's
+    card says (:func:`ragstack.embedding.model_options.with_options`). ``bm25`` makes the ``sparse`` output: a passage's vector, or how often each term
     occurs in a query, to which the query path adds the corpus statistics.
 
     The weights are loaded, and their hash checked, when they are first needed. Raises InputError for
@@ -94,7 +95,14 @@ class EncoderEmbedder:
             instruction=instruction,
         )
         self._budget = max_batch_tokens or DEFAULT_BATCH_TOKENS
-        placement = select_placement(self._model, EMBEDDER, profile=profile, device=device, threads=threads)
+        placement = select_placement(
+            self._model,
+            EMBEDDER,
+            profile=profile,
+            device=device,
+            threads=threads,
+            probe=partial(encoder_probe, self._model),
+        )
         self._engine = Engine(self._model.card.name, self._model, placement, EMBEDDER)
         self.bm25 = bm25 or Bm25Encoder()
 
@@ -110,6 +118,10 @@ class EncoderEmbedder:
             "prompts": [card.query_prompt, card.passage_prompt],
             "sparse": self.bm25.fingerprint,
         }
+        # Runtimes agree in fp32; in less, the same text has another vector.
+        precision = self._engine.placement.profile.precision
+        if precision != "fp32":
+            identity["precision"] = precision
         # Named only where they are: every other model keeps its fingerprint, and with it its indexes.
         if self._model.dense:
             identity["dense"] = [layer.sha256 for layer in self._model.dense]

@@ -30,6 +30,7 @@ from ragstack.inference.model_files import (
     read_pinned,
     read_weights,
 )
+from ragstack.inference.parameters import count_parameters
 from ragstack.inference.profile import WeightsFormat
 from ragstack.inference.role import EMBEDDER
 from ragstack.inference.weight_files import WeightFiles, find_weights
@@ -50,7 +51,7 @@ _HUB_PATTERNS = (
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """A :class:`ragstack.inference.profile.ModelWeights` over a file of an installed package.
+    """Weights that an installed package holds, as :class:`ragstack.inference.weight_files.WeightFiles` are a folder's.
 
     ``pinned_sha256`` is what the file must hash to when it is loaded. ``packed`` names the graph that the weights are
     put into, where they come without one.
@@ -73,9 +74,9 @@ class PackagedWeights:
         return frozenset({"onnx"})
 
     @property
-    def label_tokens(self) -> tuple[int, ...]:
+    def parameters(self) -> int:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
-        return ()
+        return count_parameters(self.path, (), EMBEDDER)
 
     def folder(self) -> Path:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
@@ -124,6 +125,16 @@ class ResolvedModel:
     def max_tokens(self) -> int:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
         return self.card.max_tokens + self.tokenizer.specials
+
+    @property
+    def label_tokens(self) -> tuple[int, ...]:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return ()
+
+    @property
+    def parameters(self) -> int:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return self.card.parameters or self.files.parameters
 
     @property
     def path(self) -> Path:

@@ -46,6 +46,10 @@ class ModelWeights(Protocol):
         """The most tokens of one input, special ones included."""
 
     @property
+    def parameters(self) -> int:
+        """How many numbers they hold; 0 where nobody knows."""
+
+    @property
     def label_tokens(self) -> tuple[int, ...]:
         """Of a causal language model that answers with one word: those words' tokens.
 
