@@ -71,10 +71,8 @@ def build_engine(
     builder = trt.Builder(log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
-    if isinstance(onnx_model, Path):
-        parsed = parser.parse_from_file(str(onnx_model))
-    else:
-        parsed = parser.parse(onnx_model)
+    from_file = isinstance(onnx_model, Path)
+    parsed = parser.parse_from_file(str(onnx_model)) if from_file else parser.parse(bytes(onnx_model))
     if not parsed:
         reasons = "; ".join(str(parser.get_error(number)) for number in range(parser.num_errors))
         raise role.error(f"TensorRT cannot read the {role.name}'s graph: {reasons}", hint=hint)
