@@ -87,7 +87,7 @@ def _load(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role:
     pad_id = config.pad_token_id
     if pad_id is None:
         # No token's id, so that heads which look for a text's last token find it. Packed, padding is never read.
-        config.pad_token_id = pad_id = -1 if packs else 0
+        module.config.pad_token_id = pad_id = -1 if packs else 0
     if getattr(config, "is_causal", None) is False:
         for part in module.modules():
             if hasattr(part, "is_causal"):
@@ -181,15 +181,16 @@ def _read_weights(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without progress bars and warnings: what matters of them is checked and raised."""
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    log: Any = transformers_logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(level)
+        log.set_verbosity(level)
         if bars:
-            transformers_logging.enable_progress_bar()
+            log.enable_progress_bar()
 
 
 class _PackedEncoder(torch.nn.Module):
@@ -220,12 +221,12 @@ class _PackedEncoder(torch.nn.Module):
         )
 
     def _positions(self, input_ids: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        embeddings = getattr(self.encoder, "embeddings", None)
-        count = getattr(embeddings, "create_position_ids_from_input_ids", None)
-        if count is None:
+        embeddings: Any = getattr(self.encoder, "embeddings", None)
+        if not hasattr(embeddings, "create_position_ids_from_input_ids"):
             return (indices % input_ids.shape[1])[None]
         # RoBERTa's kind: the first position is not 0, and a padding token in the text has none.
-        return count(input_ids, embeddings.padding_idx).flatten()[indices][None]
+        own: torch.Tensor = embeddings.create_position_ids_from_input_ids(input_ids, embeddings.padding_idx)
+        return own.flatten()[indices][None]
 
 
 class _HiddenStates(torch.nn.Module):
