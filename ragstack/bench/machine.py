@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from ragstack.inference.threads import usable_cores
+from ragstack.inference.cpu import CpuFeature
+from ragstack.inference.hardware import detect_hardware
 from ragstack.version import __version__
 
 _PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tokenizers", "torch", "transformers")
 
 
 def describe_machine() -> dict[str, Any]:
-    """CPU, cores that this process may use, memory, GPUs, and the versions of what runs models."""
+    """CPU and its instructions, cores that this process may use, memory, GPUs, versions of what runs models."""
+    found = detect_hardware()
     return {
-        "cpu": _cpu_name(),
-        "cores": usable_cores(),
-        "gpus": [],
+        "description": found.describe(),
+        "cpu": found.cpu.model,
+        "cpu_features": [name for name in get_args(CpuFeature) if name in found.cpu.features],
+        "cores": found.cpu.cores,
+        "memory_bytes": found.memory_bytes,
+        "gpus": [
+            {"name": gpu.name, "architecture": gpu.architecture, "memory_bytes": gpu.memory_bytes} for gpu in found.gpus
+        ],
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {"ragstack": __version__, **_versions()},
@@ -34,12 +40,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:  # an optional one
         return None
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, "") or platform.processor() or platform.machine()

@@ -120,10 +120,9 @@ def target_line(report: BenchReport) -> str:
 
 
 def machine_line(machine: dict[str, Any]) -> str:
-    """CPU, GPUs and versions, in a sentence."""
-    gpus = ", ".join(machine["gpus"]) or "no GPU"
+    """GPUs, CPU and versions, in a sentence."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    return f"{machine['cpu']}, {machine['cores']} cores, {gpus}; Python {machine['python']}, {versions}."
+    return f"{'; '.join(machine['description'])}; Python {machine['python']}, {versions}."
 
 
 def method_line(report: BenchReport) -> str:

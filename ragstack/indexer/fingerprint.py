@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ragstack.assembly import build_bm25, reranker_blocks, token_vectors_kept
+from ragstack.assembly import build_bm25, reranker_blocks, reranker_files, token_vectors_kept
 from ragstack.chunking.base import Chunker
 from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig
-from ragstack.config.rerankers import CrossEncoderConfig
+from ragstack.config.rerankers import CrossEncoderConfig, LlmYesNoConfig
 from ragstack.embedding.base import ModelInfo
 from ragstack.parsing.registry import PARSERS
-from ragstack.reranking.cross_encoder_files import find_cross_encoder
 from ragstack.types import canonical_json, sha256_hex
 
 INDEX_FORMAT = 1
@@ -53,8 +52,10 @@ def check_model_limits(loaded: LoadedConfig, model: ModelInfo) -> None:
             hint=f"Set chunker.max_tokens to {limit} or less.",
         )
     for block in reranker_blocks(loaded.config):
-        if max_tokens is not None and isinstance(block, CrossEncoderConfig) and block.long_passages == "error":
-            files = find_cross_encoder(block.model, block.revision, max_tokens=block.max_tokens, label=block.label)
+        if not isinstance(block, (CrossEncoderConfig, LlmYesNoConfig)):
+            continue
+        if max_tokens is not None and block.long_passages == "error":
+            files = reranker_files(block)
             if max_tokens >= files.max_tokens:
                 raise loaded.error(
                     "chunker.max_tokens",

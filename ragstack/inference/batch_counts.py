@@ -39,13 +39,11 @@ class BatchCounter:
 
 @dataclass(frozen=True)
 class CountedBackend:
-    """A :class:`ragstack.inference.backend.Backend` whose batches are counted.
-
-    One that computes no padding says so by an attribute ``packs`` that is true.
-    """
+    """A :class:`ragstack.inference.backend.Backend` whose batches are counted. ``packs``: it computes no padding."""
 
     backend: Backend
     counter: BatchCounter
+    packs: bool
 
     @property
     def device(self) -> str:
@@ -71,7 +69,7 @@ class CountedBackend:
         """See :class:`ragstack.inference.backend.Backend`. What fails is not counted."""
         found = self.backend.run(batch, output)
         used = int(batch.counts.sum())
-        self.counter.add(used, used if getattr(self.backend, "packs", False) else batch.ids.size)
+        self.counter.add(used, used if self.packs else batch.ids.size)
         return found
 
     def to_host(self, values: Array) -> Float32Array:

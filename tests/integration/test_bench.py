@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -224,17 +225,20 @@ def test_faults_are_counted_by_kind_and_leave_the_percentiles_alone(
 
 
 def test_the_concurrency_is_reached_and_never_exceeded(replies: RerankReplay, bench: Bench) -> None:
-    under_way: list[int] = []
-    most = 0
+    changed = threading.Condition()
+    under_way = most = 0
 
     def respond(seen: Seen) -> Answer:
-        nonlocal most
-        with replies.lock:
-            under_way.append(1)
-            most = max(most, len(under_way))
-        time.sleep(0.02)
-        with replies.lock:
-            under_way.pop()
+        nonlocal under_way, most
+        with changed:
+            under_way += 1
+            most = max(most, under_way)
+            changed.notify_all()
+            if len(replies.seen) > 3:  # after the warm-up all wait until as many are there as there should be
+                changed.wait_for(lambda: most >= 7, 20)
+        time.sleep(0.005)  # time for one too many
+        with changed:
+            under_way -= 1
         return Answer(embeddings(seen.body))
 
     replies.answering(respond)
