@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -182,7 +183,7 @@ class RemoteEmbedderConfig(ConfigBlock):
         default=None,
         min_length=1,
         description="What counts tokens: a tokenizer.json, a registered model (`ragstack models`) or an encoding of"
-        " tiktoken (cl100k_base); null: an estimate that seldom counts too few.",
+        " tiktoken (cl100k_base); null: an estimate, to which two thirds of max_tokens are left.",
     )
     languages: tuple[str, ...] = Field(
         default=(), description="ISO 639-1 codes of what the model reads; empty: what is known of the model."
@@ -275,12 +276,14 @@ MASKED_KEY = "**********"
 def reachable(indexed: _Block, current: ConfigBlock) -> _Block:
     """The embedder block of an index, with the address and key of the ``current`` one where that means the same server.
 
-    An index keeps no keys. The same model may have moved; another model at the same address has the same key.
+    An index keeps no keys. The same model may have moved; at the same host another model has the same key.
     """
     if not isinstance(indexed, RemoteEmbedderConfig) or not isinstance(current, RemoteEmbedderConfig):
         return indexed
-    is_same = indexed.api == current.api and (indexed.model == current.model or indexed.base_url == current.base_url)
-    return indexed.model_copy(update={key: getattr(current, key) for key in CONNECTION_KEYS}) if is_same else indexed
+    if (indexed.api, indexed.model) == (current.api, current.model):
+        return indexed.model_copy(update={key: getattr(current, key) for key in CONNECTION_KEYS})
+    at_the_same_host = urlsplit(indexed.base_url)[:2] == urlsplit(current.base_url)[:2]
+    return indexed.model_copy(update={"api_key": current.api_key}) if at_the_same_host else indexed
 
 
 _TAKEN = frozenset(

@@ -12,7 +12,11 @@ def require_http_url(url: str, expected: str, name: str = "URL") -> str:
 
     ``name`` is what the message calls it.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:  # brackets that do not close, a port that is none
+        raise ValueError(f"expected {expected}: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"expected {expected}")
     if parts.username or parts.password or parts.query or parts.fragment:

@@ -134,6 +134,14 @@ class BudgetedEmbedder(Embedder, Protocol):
     def max_batch_tokens(self) -> int: ...
 
 
+@runtime_checkable
+class InfoWithoutAsking(Protocol):
+    """An embedder whose ``info`` takes a request to a server."""
+
+    def info_without_asking(self) -> ModelInfo | None:
+        """What is known of the model without one; None where that is too little to judge a config by."""
+
+
 @dataclass(frozen=True)
 class _Done:
     """Embeddings that needed no waiting."""

@@ -62,6 +62,14 @@ class RemoteEmbedder:
                 self._info = self._info_of(facts, self._dim())
             return self._info
 
+    def info_without_asking(self) -> ModelInfo | None:
+        """As :attr:`info`, from what the config says and what is known of the model; None where only the server can say
+        how long a text may be. ``dim`` is 0 where the config does not say it.
+        """
+        if self._config.max_tokens is None and self._known is None:
+            return None
+        return self._info_of(ServerFacts(), self._config.dimensions or 0)
+
     def embed(self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)) -> Embeddings:
         """Vectors of ``texts``, in their order; see :class:`ragstack.embedding.base.Embedder`."""
         return self.submit(texts, input_type, outputs).result()
@@ -93,8 +101,6 @@ class RemoteEmbedder:
         return self._config.api != "tei" and self._config.revision is not None and self._config.max_tokens is not None
 
     def _dim(self) -> int:
-        if self._client.dim is None and self._known is not None:
-            self._client.dim = self._known.dim
         if self._client.dim is None:
             self._run(self._client.vectors([_PROBE], self.tokenizer.count([_PROBE]), "query"))
         if self._client.dim is None:
@@ -134,7 +140,7 @@ class RemoteEmbedder:
         return ModelInfo(
             name=config.model,
             dim=dim,
-            max_tokens=max(1, (config.max_tokens or facts.max_tokens or known.max_tokens) - self._counting.specials),
+            max_tokens=self._counting.readable(config.max_tokens or facts.max_tokens or known.max_tokens),
             token_dim=0,
             languages=config.languages or known.languages,
             licence=known.licence,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-import httpx
 import numpy as np
 
 from ragstack.config.embedders import RemoteEmbedderConfig
@@ -36,6 +35,7 @@ ROLE = RemoteRole(
     " embedder.tokenizer and max_tokens, so that chunks are cut to fit, or lower chunker.max_tokens.",
     lighten="lower embedder.max_batch_size",
 )
+_T = TypeVar("_T")
 _CHECK_MODEL = "Is this the model that embedder.model means? The server's log may say more."
 _MAX_FACTS_BYTES = 16 * 1024 * 1024
 # A number is written in at most 25 characters, and no model has more dimensions than this.
@@ -106,14 +106,18 @@ class EmbedClient:
         the API. Cancelling it breaks off its requests.
         """
         batches = self._batches(texts, counts)
-        found: dict[int, Float64Array] = {}
+        dense = np.empty((len(texts), self.dim or 0), dtype=np.float32)
 
         async def work() -> None:
+            nonlocal dense
             # Each worker takes the next batch when it is free, so few of them are in memory at a time.
             for batch in batches:
                 async with self._slots:
                     deadline = Deadline(self._config.timeout_s)
-                    found[batch.start] = await self._in_time(self._of_batch(batch, input_type, deadline), deadline)
+                    rows = await self._in_time(self._of_batch(batch, input_type, deadline), deadline)
+                if not dense.shape[1]:
+                    dense = np.empty((len(texts), rows.shape[1]), dtype=np.float32)
+                dense[batch.start : batch.start + len(rows)] = rows
 
         workers = [asyncio.ensure_future(work()) for _ in range(min(len(texts), self._config.max_concurrent_requests))]
         try:
@@ -121,11 +125,9 @@ class EmbedClient:
         finally:
             for worker in workers:  # those of the other batches, where one has failed
                 worker.cancel()
-        if not found:
-            return np.empty((0, self.dim or 0), dtype=np.float32)
-        return np.concatenate([found[start] for start in sorted(found)]).astype(np.float32)
+        return dense
 
-    async def _in_time(self, work: Any, deadline: Deadline) -> Any:
+    async def _in_time(self, work: Coroutine[Any, Any, _T], deadline: Deadline) -> _T:
         try:
             return await asyncio.wait_for(work, deadline.left_s())
         except asyncio.TimeoutError:
@@ -148,10 +150,11 @@ class EmbedClient:
         count = len(batch.texts)
         reply = await self._http.send(
             "POST",
-            str(httpx.URL(self._url, params=request_query(self._config, input_type) or None)),
+            self._url,
             deadline,
             max_bytes=_SPARE_BYTES + count * _MAX_VECTOR_BYTES,
             body=request_body(self._config, batch.texts, input_type),
+            query=request_query(self._config, input_type) or None,
         )
         if count > 1 and may_be_too_much(reply):
             # Every server has limits of its own, and few of them tell these beforehand. One half after the other: where

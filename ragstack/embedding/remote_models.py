@@ -9,13 +9,13 @@ from ragstack.embedding.models import MODELS
 
 @dataclass(frozen=True, slots=True)
 class RemoteModel:
-    """``max_tokens`` of one text, special ones included; ``dim`` unless ``dimensions`` asks for fewer.
+    """``max_tokens`` of one text, special ones included. ``languages`` are ISO 639-1 codes, empty where the maker names
+    none; ``licence`` is that of the weights.
 
-    ``languages`` are ISO 639-1 codes, empty where the maker names none; ``licence`` is that of the weights.
+    How long vectors are is not here: servers lend such names to other models, so it is asked.
     """
 
     max_tokens: int
-    dim: int | None = None
     languages: tuple[str, ...] = ()
     licence: str = "proprietary"
 
@@ -23,15 +23,15 @@ class RemoteModel:
 _ENGLISH = ("en",)
 _KNOWN: dict[str, RemoteModel] = {
     # platform.openai.com/docs/guides/embeddings
-    "text-embedding-3-small": RemoteModel(8191, 1536),
-    "text-embedding-3-large": RemoteModel(8191, 3072),
-    "text-embedding-ada-002": RemoteModel(8191, 1536),
+    "text-embedding-3-small": RemoteModel(8191),
+    "text-embedding-3-large": RemoteModel(8191),
+    "text-embedding-ada-002": RemoteModel(8191),
     # docs.cohere.com/docs/cohere-embed
-    "embed-v4.0": RemoteModel(128_000, 1536),
-    "embed-english-v3.0": RemoteModel(512, 1024, _ENGLISH),
-    "embed-english-light-v3.0": RemoteModel(512, 384, _ENGLISH),
-    "embed-multilingual-v3.0": RemoteModel(512, 1024),
-    "embed-multilingual-light-v3.0": RemoteModel(512, 384),
+    "embed-v4.0": RemoteModel(128_000),
+    "embed-english-v3.0": RemoteModel(512, _ENGLISH),
+    "embed-english-light-v3.0": RemoteModel(512, _ENGLISH),
+    "embed-multilingual-v3.0": RemoteModel(512),
+    "embed-multilingual-light-v3.0": RemoteModel(512),
 }
 
 _SPECIALS = 2
@@ -44,5 +44,4 @@ def known_remote_model(name: str) -> RemoteModel | None:
     if found is not None:
         return found
     card = MODELS.get(last)
-    # A server may run it with other settings, so how long its vectors are is asked.
-    return None if card is None else RemoteModel(card.max_tokens + _SPECIALS, None, card.languages, card.licence)
+    return None if card is None else RemoteModel(card.max_tokens + _SPECIALS, card.languages, card.licence)

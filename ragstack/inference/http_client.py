@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from asyncio import sleep
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -45,7 +46,7 @@ class HttpClient:
     ) -> None:
         self._errors, self._max_retries = errors, max_retries
         headers = {"User-Agent": f"ragstack/{__version__}"}
-        if api_key is not None:
+        if api_key is not None and api_key.get_secret_value():
             headers["Authorization"] = f"Bearer {api_key.get_secret_value()}"
         self._http = httpx.AsyncClient(
             headers=headers,
@@ -58,8 +59,18 @@ class HttpClient:
         """Release connections."""
         await self._http.aclose()
 
-    async def send(self, method: str, url: str, deadline: Deadline, *, max_bytes: int, body: Any = None) -> HttpReply:
-        """The reply to one request, repeated while its faults may pass. ``body`` is sent as JSON.
+    async def send(
+        self,
+        method: str,
+        url: str,
+        deadline: Deadline,
+        *,
+        max_bytes: int,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+    ) -> HttpReply:
+        """The reply to one request, repeated while its faults may pass. ``body`` is sent as JSON,
+        ``query`` behind the URL.
 
         Repetitions wait twice as long each time, or as long as ``Retry-After`` asks, and end with ``deadline``. A reply
         that is no success comes back, with the beginning of its body. Raises the role's error for a connection that
@@ -69,7 +80,7 @@ class HttpClient:
             pause = min(_FIRST_PAUSE_S * 2**repetition, _LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)
             is_last = repetition == self._max_retries
             try:
-                reply = await self._sent(method, url, body, max_bytes)
+                reply = await self._sent(method, url, query, body, max_bytes)
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 # Without the cause: it holds the request, and with it the key and the texts.
                 deadline.last = self._errors.of_transport(error)
@@ -92,8 +103,10 @@ class HttpClient:
         except ValueError:
             raise self._errors.no_json() from None
 
-    async def _sent(self, method: str, url: str, body: Any, max_bytes: int) -> HttpReply:
-        async with self._http.stream(method, url, json=body) as response:
+    async def _sent(
+        self, method: str, url: str, query: Mapping[str, str] | None, body: Any, max_bytes: int
+    ) -> HttpReply:
+        async with self._http.stream(method, url, params=query, json=body) as response:
             headers = {key.lower(): value for key, value in response.headers.items()}
             content = bytearray()
             async for part in response.aiter_bytes():

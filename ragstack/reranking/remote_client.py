@@ -103,7 +103,10 @@ class RerankClient:
     async def _batch_size(self, texts: int, deadline: Deadline) -> int:
         if self._max_batch is None and self._config.api == "tei" and texts > 1:
             reply = await self._sent("GET", self._info_url, deadline)
-            told = batch_limit(self._http.json(reply)) if reply.is_success else None
+            try:
+                told = batch_limit(self._http.json(reply)) if reply.is_success else None
+            except RerankingError:  # no JSON: a page, in front of a server that shows its /rerank alone
+                told = None
             self._max_batch = told or _TEI_BATCH
         return self._max_batch or _BATCH
 

@@ -19,13 +19,13 @@ from ragstack.assembly import (
     recomputes_token_vectors,
     token_vector_store,
 )
-from ragstack.config.embedders import LocalEmbedderConfig, reachable
+from ragstack.config.embedders import LocalEmbedderConfig, RemoteEmbedderConfig, reachable
 from ragstack.config.models import EmbedderConfig, PipelineConfig
 from ragstack.config.rerankers import CascadeConfig, LateInteractionConfig, NoRerankerConfig
 from ragstack.embedding.base import Embedder, InputType, Output
 from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.embedding.bm25_scores import Bm25Query
-from ragstack.errors import InputError
+from ragstack.errors import EmbeddingError, InputError
 from ragstack.generation.base import WeightedTokens
 from ragstack.ledger.schema import TERMS, TOKENS, token_vectors_file
 from ragstack.ledger.snapshot import Snapshot
@@ -101,6 +101,7 @@ class GenerationParts:
     def encode_query(self, text: str, snapshot: Snapshot, frequencies: Frequencies) -> tuple[RerankQuery, LegQuery]:
         """The query as legs and reranker see it. Raises InputError for a text longer than the model reads."""
         info = self.embedder.info
+        self._require_same_model(snapshot)
         count = self.embedder.tokenizer.count([text])[0]
         if count > info.text_tokens("query"):
             raise InputError(
@@ -127,6 +128,16 @@ class GenerationParts:
         scale = RelevanceScale(snapshot.chunk_count, ceiling, self.background)
         query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf, scale=scale)
         return query, LegQuery(vectors.dense[0], sparse, quoted if phrases else None)
+
+    def _require_same_model(self, snapshot: Snapshot) -> None:
+        """Raise EmbeddingError where a server runs another model than the one that the index was built with."""
+        block, info = self.config.embedder, self.embedder.info
+        if isinstance(block, RemoteEmbedderConfig) and info.fingerprint != snapshot.config["parts"]["model"]:
+            raise EmbeddingError(
+                f"the server at {block.base_url} runs another revision of {info.name} than the one that the index was"
+                " built with; their vectors cannot be compared.",
+                hint="Run `ragstack index`, which embeds everything anew, or start the server with that revision.",
+            )
 
     def _bm25_query(
         self, snapshot: Snapshot, frequencies: Frequencies, text: str, text_languages: Collection[str]

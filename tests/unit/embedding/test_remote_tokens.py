@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,22 @@ def test_estimated_tokens_cover_what_is_no_space(text: str) -> None:
 @pytest.fixture(scope="module")
 def tables() -> Path:
     return llm.tables()
+
+
+@pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "multilingual-e5-small", "cl100k_base", "o200k_base"])
+def test_the_estimate_stays_near_what_models_count(
+    name: str, tables: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tables))
+    files = sorted((repository / "docs").glob("r*.md")) + sorted((repository / "ragstack" / "retrieval").glob("p*.py"))
+    texts = [text[at : at + 800] for text in (file.read_text() for file in files) for at in range(0, 8000, 800)]
+    blob = base64.b64encode(np.random.default_rng(0).bytes(3000)).decode()
+    texts = [text for text in texts if len(text) > 400] + [blob[at : at + 800] for at in range(0, 4000, 800)]
+    estimated = EstimatingTokenizer().count(texts)
+    real = remote_tokenizer(name).tokenizer.count(texts)
+    ratios = np.array(real) / np.array(estimated)
+    assert ratios.max() < 1.5  # what `readable` leaves room for
+    assert np.median(ratios) > 0.6
 
 
 @given(text=TEXT)

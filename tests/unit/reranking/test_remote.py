@@ -121,6 +121,22 @@ def test_batches_are_as_large_as_teis_info_says(server: RerankReplay) -> None:
     assert [seen.path for seen in server.seen].count("/info") == 1
 
 
+@pytest.mark.parametrize("api", ["nim", "cohere"])
+def test_many_passages_are_paged(server: RerankReplay, api: str) -> None:
+    def respond(seen: Seen) -> Answer:
+        found = [(index, float(text[1:])) for index, text in enumerate(texts_of(seen))][::-1]
+        if api == "nim":
+            return Answer({"rankings": [{"index": index, "logit": score} for index, score in found]})
+        return Answer({"results": [{"index": index, "relevance_score": score / 1000} for index, score in found]})
+
+    server.answering(respond)
+    reranker = remote(server, api=api, model="m", max_batch_size=None)
+    found = reranker.rerank(ask("q"), [candidate(f"c{index:03}", f"x{index}") for index in range(600)])
+    reranker.close()
+    assert [score.chunk_id for score in found] == [f"c{index:03}" for index in range(599, -1, -1)]
+    assert sorted(len(texts_of(seen)) for seen in server.seen) == [88, 256, 256]
+
+
 @pytest.mark.parametrize("status", [413, 422])
 def test_a_request_that_is_too_much_is_halved(server: RerankReplay, status: int) -> None:
     refusal = Answer({"error": "batch size 10 > maximum allowed batch size 4", "error_type": "Validation"}, status)
