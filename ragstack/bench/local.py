@@ -9,7 +9,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
+
+from tokenizers import Tokenizer
 
 from ragstack.assembly import build_text_reranker, compares_vectors, text_reranker, token_vectors_of_texts
 from ragstack.bench.load import Good, Outcome
@@ -28,6 +30,17 @@ from ragstack.retrieval.text_ranking import bare_query, rank_in_order, text_ids
 
 Call = Callable[[AnyWork], Mapping[str, float]]
 """Does some work and gives the seconds of its stages, where it has any."""
+
+
+@runtime_checkable
+class ReadsPairs(Protocol):
+    """A reranker whose model reads query and passage together, with a tokenizer of its own."""
+
+    name: str
+
+    def tokenizer(self) -> Tokenizer: ...
+
+    def pair_tokens(self, query: str, passages: Sequence[str]) -> list[int]: ...
 
 
 class Measurable(Protocol):

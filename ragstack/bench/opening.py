@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from ragstack.assembly import text_reranker
-from ragstack.bench.local import LocalEmbedder, LocalEndpoint, LocalQueries, LocalReranker
+from ragstack.bench.local import LocalEmbedder, LocalEndpoint, LocalQueries, LocalReranker, ReadsPairs
 from ragstack.bench.plan import BenchKind, Load
 from ragstack.bench.target import Endpoint
 from ragstack.bench.texts import TextMaker
@@ -27,7 +27,7 @@ from ragstack.bench.wire import (
 from ragstack.bench.work import AddedTokens, AnyWork, Question, RerankWork, TextWork, WorkMaker
 from ragstack.config.embedders import RemoteEmbedderConfig
 from ragstack.config.http_urls import require_http_url
-from ragstack.config.rerankers import CrossEncoderConfig, RemoteRerankerConfig
+from ragstack.config.rerankers import RemoteRerankerConfig
 from ragstack.embedding import remote_apis as embed_apis
 from ragstack.embedding.base import Embedder
 from ragstack.embedding.remote_tokens import remote_tokenizer
@@ -35,7 +35,6 @@ from ragstack.embedding.tokenizer import TextTokenizer, json_tokenizer
 from ragstack.errors import InputError, MissingExtraError
 from ragstack.pipeline import Pipeline
 from ragstack.reranking import remote_apis as rerank_apis
-from ragstack.reranking.cross_encoder_files import find_cross_encoder
 from ragstack.types import Tokenizer
 
 if TYPE_CHECKING:
@@ -148,10 +147,14 @@ def _embedder_maker(pipeline: Pipeline, texts: TextOptions) -> WorkMaker:
 
 
 def _reranker_maker(pipeline: Pipeline, texts: TextOptions) -> WorkMaker:
-    block = text_reranker(pipeline.config)
-    if texts.tokenizer is None and isinstance(block, CrossEncoderConfig):
-        files = find_cross_encoder(block.model, block.revision, max_tokens=block.max_tokens, label=block.label)
-        return _maker_of(TextTokenizer(files.tokenizer(), ""), files.name, texts)
+    reranker = None if text_reranker(pipeline.config).type == "none" else pipeline.text_reranker
+    if texts.tokenizer is None and isinstance(reranker, ReadsPairs):
+        tokenizer = TextTokenizer(reranker.tokenizer(), "")
+        maker = TextMaker(tokenizer, texts.seed)
+        query, passage = maker.text(2, 0), maker.text(2, 1)
+        # A template may add far more than the tokenizer's special tokens.
+        pair = reranker.pair_tokens(query, [passage])[0] - 4 if texts.added_tokens is None else texts.added_tokens
+        return WorkMaker(maker, AddedTokens(pair=pair), reranker.name, texts.seed)
     return _maker_of(*_named_tokenizer(pipeline, texts.tokenizer), texts)
 
 

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from ragstack.errors import InputError, RerankingError
 from ragstack.inference.backend import Backend, TokenBatch, chosen_output
@@ -24,7 +25,7 @@ from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore, n
 from ragstack.reranking.cross_encoder_files import CrossEncoderFiles, find_cross_encoder
 from ragstack.reranking.pairs import Pair, SequenceEncoder
 from ragstack.reranking.probe import pair_probe
-from ragstack.types import Float32Array, Int32Array
+from ragstack.types import Chunk, Float32Array, Int32Array
 
 LongPassages: TypeAlias = Literal["windows", "error"]
 
@@ -125,6 +126,38 @@ class CrossEncoderReranker:
         with self._lock:
             _, engine = self._prepared()
         return engine.batches.tokens
+
+    @property
+    def profile(self) -> str:
+        """The name of the profile that runs the model."""
+        return self._placement.profile.name
+
+    @property
+    def device(self) -> str:
+        """Where the model runs; several devices with commas between."""
+        return ",".join(self._placement.devices)
+
+    @property
+    def max_batch_tokens(self) -> int:
+        """The budget by which pairs are cut into batches, padding counted."""
+        return self._budget
+
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer. Raises RerankingError."""
+        return self._files.tokenizer()
+
+    def pair_tokens(self, query: str, passages: Sequence[str]) -> list[int]:
+        """How many tokens the model reads for each passage, query, special tokens and all windows included.
+
+        Raises what :meth:`rerank` raises of texts that cannot be read.
+        """
+        with self._lock:
+            encoder, _ = self._prepared()
+        chunks = [Chunk(f"{index:08d}", "", "", 0, 0, passage, 0) for index, passage in enumerate(passages)]
+        counts = [0] * len(passages)
+        for pair in encoder.pairs(query, [RerankCandidate(chunk, None, None) for chunk in chunks]):
+            counts[pair.index] += len(pair.ids)
+        return counts
 
     def preload(self) -> None:
         """Load tokenizer and weights. Raises RerankingError."""

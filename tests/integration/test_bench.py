@@ -17,6 +17,7 @@ import yaml
 
 import ragstack
 from ragstack.cli.main import main
+from tests.cross_encoder_kit import write_cross_encoder
 from tests.integration.api.live import live
 from tests.integration.harness import SMALL_CONFIG
 from tests.servers.rerank_replay import Answer, RerankReplay, Seen, running
@@ -157,6 +158,24 @@ def test_reranking_in_this_process(bench: Bench) -> None:
     for load in report["loads"]:
         assert_sound(load, 3)
     assert report["target"]["model"] == "late_interaction"
+
+
+def test_a_cross_encoder_is_counted_by_its_own_batches(tmp_path: Path) -> None:
+    config, file = tmp_path / "config.yaml", tmp_path / "report.json"
+    profile = "onnxruntime-cpu-fp32"
+    model = str(write_cross_encoder(tmp_path / "model"))
+    reranker = {"type": "cross_encoder", "model": model, "profile": profile}
+    config.write_text(yaml.safe_dump({**SMALL_CONFIG, "reranker": reranker}), encoding="utf-8")
+    shape = ["--tokens", "48,24-60", "--query-tokens", "9", "--passages", "6", "--concurrency", "2", "--requests", "4"]
+    assert main(["bench", "rerank", *shape, "-c", str(config), "--json", str(file)]) == 0
+    report = json.loads(file.read_text(encoding="utf-8"))
+    even, mixed = report["loads"]
+    assert_sound(even, 4)
+    assert (even["tokens"], even["tokens_counted_by"], even["padding_share"]) == (4 * 6 * 48, "model", 0)
+    assert even["tokens_per_text"] == {"tokenizer": 48, "model": 48}  # [CLS], two [SEP] and the query are part of it
+    assert even["pairs_per_s"] == pytest.approx(24 / even["seconds"])
+    assert mixed["tokens_per_text"]["model"] == mixed["tokens_per_text"]["tokenizer"]
+    assert report["target"]["profile"] == profile
 
 
 def test_queries_here_and_at_our_own_server(url: str, folder: Path, bench: Bench) -> None:
