@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore
 from tokenizers import Tokenizer
 
 from ragstack.cancellation import Cancellation
-from ragstack.errors import InputError, InterruptedRunError, RerankingError
+from ragstack.errors import DeviceMemoryError, InputError, InterruptedRunError, RerankingError
+from ragstack.inference.backend import TokenBatch
 from ragstack.reranking.cascade import CascadeReranker, CascadeStage
 from ragstack.reranking.cross_encoder import CrossEncoderReranker
 from ragstack.reranking.cross_encoder_files import find_cross_encoder
@@ -308,3 +310,25 @@ def test_a_pinned_model_of_the_hub_is_run_from_its_cache(
     assert reranker.rerank(ask(QUERY), [candidate("a", TEXTS["a"]), candidate("b", TEXTS["b"])])[0].chunk_id == "b"
     with pytest.raises(RerankingError, match=r"reranker\.model: 'org/other' at revision 'v1' could not be downloaded"):
         CrossEncoderReranker("org/other", "v1")
+
+
+def test_a_batch_that_has_no_room_runs_in_parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a pair that has none by itself is an error that names its chunk."""
+    from ragstack.inference.onnx_backend import OnnxBackend
+
+    reranker = CrossEncoderReranker(str(folder), max_batch_tokens=4096, threads=2, profile="onnxruntime-cpu-fp32")
+    candidates = [candidate(name, text) for name, text in TEXTS.items()]
+    expected = by_id(reranker.rerank(ask(QUERY), candidates))
+    given, most = OnnxBackend.run, 60
+
+    def run(self: OnnxBackend, batch: TokenBatch, output: str) -> Any:
+        if batch.ids.size > most:
+            raise DeviceMemoryError(f"no room for {batch.ids.shape}")
+        return given(self, batch, output)
+
+    monkeypatch.setattr(OnnxBackend, "run", run)
+    assert by_id(reranker.rerank(ask(QUERY), candidates)) == pytest.approx(expected, abs=1e-5)
+    most = 20
+    with pytest.raises(RerankingError, match=r"chunk [a-e] of root/a\.txt: .*memory"):
+        reranker.rerank(ask(QUERY), candidates)
+    reranker.close()
