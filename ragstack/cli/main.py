@@ -60,7 +60,7 @@ COMMANDS: dict[str, Entry] = {
     "config check": Entry("ragstack.cli.config:check", "Check a config file; name every mistake in it."),
     "config show": Entry("ragstack.cli.config:show", "Print the config in effect, and where each value is from."),
     "config schema": Entry("ragstack.cli.config:schema", "Print the JSON Schema of the config, for editors."),
-    "models": Entry("ragstack.cli.models:models", "List the embedding models that are known by name."),
+    "models": Entry("ragstack.cli.models:models", "List the models that are known by name, or show one's card."),
     "doctor": Entry("ragstack.cli.doctor:doctor", "Check this installation, the config and the index."),
 }
 

@@ -118,7 +118,9 @@ class LocalEmbedderConfig(ConfigBlock):
     @model_validator(mode="after")
     def _one_query_prompt(self) -> LocalEmbedderConfig:
         if self.instruction is not None and self.query_prompt is not None:
-            raise contradiction(("instruction", "query_prompt"), "query_prompt holds the whole prompt; set one of the two")
+            raise contradiction(
+                ("instruction", "query_prompt"), "query_prompt holds the whole prompt; set one of the two"
+            )
         return self
 
 

@@ -59,10 +59,10 @@ class EncoderEmbedder:
 
     ``model`` is a registered name, a folder, or a Hugging Face id pinned by ``revision``
     (:func:`ragstack.embedding.model_files.resolve_model`). ``max_batch_tokens`` is the budget of a batch, padding
-    counted (None: the measured default). ``dimensions``, ``query_prompt``, ``passage_prompt`` and ``instruction`` change
-    what the model's card says (:func:`ragstack.embedding.model_options.with_options`). ``profile`` and ``device`` say how and where it runs
+    counted (None: the measured default). ``profile`` and ``device`` say how and where it runs
     (:func:`ragstack.inference.selection.select_placement`), ``threads`` how many cores are used (None: all that the
-    process may use). ``bm25`` makes the ``sparse`` output: a passage's vector, or how often each term
+    process may use). ``dimensions``, ``query_prompt``, ``passage_prompt`` and ``instruction`` change what the model's
+    card says (:func:`ragstack.embedding.model_options.with_options`). ``bm25`` makes the ``sparse`` output: a passage's vector, or how often each term
     occurs in a query, to which the query path adds the corpus statistics.
 
     The weights are loaded, and their hash checked, when they are first needed. Raises InputError for

@@ -50,7 +50,7 @@ _HUB_PATTERNS = (
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """A :class:`ragstack.inference.profile.ModelWeights` over a file of an installed package.
+    """Weights that an installed package holds, as :class:`ragstack.inference.weight_files.WeightFiles` are a folder's.
 
     ``pinned_sha256`` is what the file must hash to when it is loaded. ``packed`` names the graph that the weights are
     put into, where they come without one.
@@ -71,11 +71,6 @@ class PackagedWeights:
     def formats(self) -> frozenset[WeightsFormat]:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
         return frozenset({"onnx"})
-
-    @property
-    def label_tokens(self) -> tuple[int, ...]:
-        """See :class:`ragstack.inference.profile.ModelWeights`."""
-        return ()
 
     def folder(self) -> Path:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
@@ -119,6 +114,11 @@ class ResolvedModel:
     def formats(self) -> frozenset[WeightsFormat]:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
         return self.files.formats
+
+    @property
+    def label_tokens(self) -> tuple[int, ...]:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return ()
 
     @property
     def path(self) -> Path:

@@ -18,7 +18,7 @@ _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """A :class:`ragstack.inference.profile.ModelWeights` over the files of one folder.
+    """The weights in one folder, from which a :class:`ragstack.inference.profile.ModelWeights` is made.
 
     ``onnx_file`` is the graph, whose tensors may lie beside it; ``safetensors`` one file, or all shards. ``sha256``
     (hex) changes with any byte of them, and with ``config.json`` where the weights are safetensors: it says how they

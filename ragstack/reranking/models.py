@@ -19,8 +19,8 @@ from ragstack.inference.model_cards import (
     language_codes,
 )
 
-RerankerKind: TypeAlias = Literal["sequence_classification", "yes_no"]
-"""A model with a head that gives one score, or a language model asked whether the passage answers the query."""
+RerankerType: TypeAlias = Literal["cross_encoder", "llm_yes_no"]
+"""The ``type`` of the config's block that runs the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class RerankerCard:
 
     ``files`` is None for a model that is to be had over HTTP only, whose ``not_local`` says why. ``max_tokens`` counts
     query and passage together, special tokens too. Scores are logits, whose logistic function is the relevance.
-    ``instruction`` is what a yes_no model is told by default. ``pair_template`` puts the two texts together where
-    the model's tokenizer does not. ``languages`` are ISO 639-1 codes; empty: the makers do not name them.
+    ``instruction`` is what a language model is told by default. ``languages`` are ISO 639-1 codes; empty: the makers
+    do not name them.
     """
 
     name: str
     files: HubFiles | None
-    kind: RerankerKind
+    type: RerankerType
     max_tokens: int
     languages: tuple[str, ...]
     licence: str
@@ -45,7 +45,6 @@ class RerankerCard:
     source: str
     description: str
     instruction: str = ""
-    pair_template: str = ""
     remote: tuple[RemoteModel, ...] = ()
     not_local: str = ""
 
@@ -55,7 +54,7 @@ def _qwen3(size: str, parameters: int) -> RerankerCard:
     return RerankerCard(
         name=name,
         files=HubFiles(f"Qwen/{name}", ("safetensors",)),
-        kind="yes_no",
+        type="llm_yes_no",
         max_tokens=32_768,
         languages=QWEN3_LANGUAGES,
         licence="Apache-2.0",
@@ -75,7 +74,7 @@ RERANKER_MODELS: dict[str, RerankerCard] = {
         RerankerCard(
             name="nv-rerankqa-mistral-4b-v3",
             files=None,
-            kind="sequence_classification",
+            type="cross_encoder",
             max_tokens=512,
             languages=(),
             licence="NVIDIA AI Foundation Models Community License and Apache-2.0",
@@ -92,7 +91,7 @@ RERANKER_MODELS: dict[str, RerankerCard] = {
             name="llama-3.2-nv-rerankqa-1b-v2",
             # The same model under its later name.
             files=HubFiles("nvidia/llama-nemotron-rerank-1b-v2", ("safetensors",)),
-            kind="sequence_classification",
+            type="cross_encoder",
             max_tokens=8192,
             languages=NVIDIA_LANGUAGES,
             licence="NVIDIA Open Model License and Llama 3.2 Community License",
@@ -101,7 +100,6 @@ RERANKER_MODELS: dict[str, RerankerCard] = {
             architecture="LlamaBidirectionalForSequenceClassification",
             source="https://build.nvidia.com/nvidia/llama-nemotron-rerank-1b-v2/modelcard",
             description="26 languages, across languages too; Llama 3.2 1B that reads in both directions.",
-            pair_template="question:{query} \n \n passage:{passage}",
             remote=(RemoteModel("nim", "nvidia/llama-3.2-nv-rerankqa-1b-v2"),),
         ),
         _qwen3("0.6B", 595_776_512),
@@ -109,7 +107,7 @@ RERANKER_MODELS: dict[str, RerankerCard] = {
         RerankerCard(
             name="bge-reranker-v2-m3",
             files=HubFiles("BAAI/bge-reranker-v2-m3", ("safetensors",), "953dc6f6f85a1b2dbfca4c34a2796e7dde08d41e"),
-            kind="sequence_classification",
+            type="cross_encoder",
             max_tokens=8192,
             languages=language_codes(
                 "ar bn da de en es fa fi fr he hi hu id it ja km ko ms nl no pl pt ru sv sw te th tr vi yo zh"
@@ -127,7 +125,7 @@ RERANKER_MODELS: dict[str, RerankerCard] = {
             files=HubFiles(
                 "jinaai/jina-reranker-v2-base-multilingual", ("onnx",), "126747772a932960028d9f4dc93bd5d9c4869be4"
             ),
-            kind="sequence_classification",
+            type="cross_encoder",
             max_tokens=1024,
             languages=(),
             licence="CC-BY-NC-4.0",
@@ -145,7 +143,7 @@ RERANKER_MODELS: dict[str, RerankerCard] = {
                 ("onnx", "safetensors"),
                 "7b0235231ca2674cb8ca8f022859a6eba2b1c968",
             ),
-            kind="sequence_classification",
+            type="cross_encoder",
             max_tokens=512,
             languages=("en",),
             licence="Apache-2.0",
