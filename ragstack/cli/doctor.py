@@ -86,6 +86,7 @@ def _findings(config: Path | None) -> Iterator[Finding]:
         return
     yield Finding("config", "ok", loaded.origin)
     yield _guarded("model", lambda: _model(loaded))
+    yield from _profiles(loaded.config)
     from ragstack.assembly import reranker_blocks
 
     for block in reranker_blocks(loaded.config):
@@ -174,6 +175,27 @@ def _onnx_model(block: LocalEmbedderConfig) -> Finding:
         resolved.onnx()
     found = f"{block.model}: {resolved.path}, SHA-256 {resolved.sha256[:12]}… as stated"
     return Finding("model", "ok", found)
+
+
+def _profiles(config: PipelineConfig) -> Iterator[Finding]:
+    """How each local model would run; those that are fetched first are left out."""
+    from ragstack.cli.profile_targets import config_targets
+    from ragstack.inference.check_records import CheckRecords
+    from ragstack.inference.hardware import detect_hardware
+    from ragstack.inference.runtimes import find_runtimes
+    from ragstack.inference.selection import expected_selection
+
+    hardware = detect_hardware()
+    yield Finding("hardware", "ok", "; ".join(hardware.describe()))
+    try:
+        for target in config_targets(config, fetch=False):
+            chosen = expected_selection(
+                target.facts, target.role, hardware, find_runtimes(), target.wanted, CheckRecords.here(hardware)
+            ).selected
+            asked = f", asked for by {target.wanted.asked_by}" if target.wanted.asked_by else ""
+            yield Finding("profile", "ok", f"{target.name}: {chosen.name} on {', '.join(chosen.devices)}{asked}")
+    except RagstackError as error:
+        yield Finding("profile", "fail", error.message, error.hint)
 
 
 def _reranker(block: BaseModel) -> Finding:

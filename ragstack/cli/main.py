@@ -61,6 +61,7 @@ COMMANDS: dict[str, Entry] = {
     "config show": Entry("ragstack.cli.config:show", "Print the config in effect, and where each value is from."),
     "config schema": Entry("ragstack.cli.config:schema", "Print the JSON Schema of the config, for editors."),
     "models": Entry("ragstack.cli.models:models", "List the models that are known by name, or show one's card."),
+    "profiles": Entry("ragstack.cli.profiles:profiles", "List how a model can run on this machine, or another."),
     "doctor": Entry("ragstack.cli.doctor:doctor", "Check this installation, the config and the index."),
 }
 

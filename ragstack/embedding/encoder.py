@@ -20,6 +20,7 @@ from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.embedding.model_files import resolve_model
 from ragstack.embedding.model_options import with_options
 from ragstack.embedding.pooling import pool, unit_rows
+from ragstack.embedding.probe import encoder_probe
 from ragstack.embedding.tokenizer import TextTokenizer
 from ragstack.errors import EmbeddingError, InputError
 from ragstack.inference.backend import Backend, Int64Array, TokenBatch, chosen_output
@@ -94,7 +95,14 @@ class EncoderEmbedder:
             instruction=instruction,
         )
         self._budget = max_batch_tokens or DEFAULT_BATCH_TOKENS
-        placement = select_placement(self._model, EMBEDDER, profile=profile, device=device, threads=threads)
+        placement = select_placement(
+            self._model,
+            EMBEDDER,
+            profile=profile,
+            device=device,
+            threads=threads,
+            probe=partial(encoder_probe, self._model),
+        )
         self._engine = Engine(self._model.card.name, self._model, placement, EMBEDDER)
         self.bm25 = bm25 or Bm25Encoder()
 
@@ -110,6 +118,10 @@ class EncoderEmbedder:
             "prompts": [card.query_prompt, card.passage_prompt],
             "sparse": self.bm25.fingerprint,
         }
+        # Runtimes agree in fp32; in less, the same text has another vector.
+        precision = self._engine.placement.profile.precision
+        if precision != "fp32":
+            identity["precision"] = precision
         # Named only where they are: every other model keeps its fingerprint, and with it its indexes.
         if self._model.dense:
             identity["dense"] = [layer.sha256 for layer in self._model.dense]

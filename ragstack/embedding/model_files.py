@@ -30,6 +30,7 @@ from ragstack.inference.model_files import (
     read_pinned,
     read_weights,
 )
+from ragstack.inference.parameters import count_parameters
 from ragstack.inference.profile import WeightsFormat
 from ragstack.inference.role import EMBEDDER
 from ragstack.inference.weight_files import WeightFiles, find_weights
@@ -71,6 +72,11 @@ class PackagedWeights:
     def formats(self) -> frozenset[WeightsFormat]:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
         return frozenset({"onnx"})
+
+    @property
+    def parameters(self) -> int:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return count_parameters(self.path, (), EMBEDDER)
 
     def folder(self) -> Path:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
@@ -119,6 +125,11 @@ class ResolvedModel:
     def label_tokens(self) -> tuple[int, ...]:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
         return ()
+
+    @property
+    def parameters(self) -> int:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return self.card.parameters or self.files.parameters
 
     @property
     def path(self) -> Path:

@@ -42,6 +42,10 @@ class ModelWeights(Protocol):
         """The forms in which they are at hand."""
 
     @property
+    def parameters(self) -> int:
+        """How many numbers they hold; 0 where nobody knows."""
+
+    @property
     def label_tokens(self) -> tuple[int, ...]:
         """Of a causal language model that answers with one word: those words' tokens.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ragstack.inference.digests import file_digest
 from ragstack.inference.model_files import external_data, read_json, read_weights
+from ragstack.inference.parameters import count_parameters
 from ragstack.inference.profile import WeightsFormat
 from ragstack.inference.role import ModelRole
 from ragstack.types import canonical_json, sha256_hex
@@ -42,6 +43,11 @@ class WeightFiles:
         if self.safetensors:
             found.add("safetensors")
         return frozenset(found)
+
+    @property
+    def parameters(self) -> int:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return count_parameters(self.onnx_file, self.safetensors, self.role)
 
     def onnx(self) -> bytes | Path:
         """See :class:`ragstack.inference.profile.ModelWeights`. Raises the role's error where there is no graph."""

@@ -22,6 +22,7 @@ from ragstack.inference.selection import select_placement
 from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore, name_of
 from ragstack.reranking.cross_encoder_files import CrossEncoderFiles, find_cross_encoder
 from ragstack.reranking.pairs import Pair, SequenceEncoder
+from ragstack.reranking.probe import pair_probe
 from ragstack.types import Float32Array, Int32Array
 
 LongPassages: TypeAlias = Literal["windows", "error"]
@@ -81,7 +82,10 @@ class CrossEncoderReranker:
         self._files = files
         self.name = f"{self.kind}:{files.name}"
         self._windows = long_passages == "windows"
-        self._placement = select_placement(files, RERANKER, profile=profile, device=device, threads=threads)
+        probe = partial(pair_probe, files)
+        self._placement = select_placement(
+            files, RERANKER, profile=profile, device=device, threads=threads, probe=probe
+        )
         self._budget = max_batch_tokens or DEFAULT_BATCH_TOKENS[self._placement.profile.device_type]
         self._lock = threading.Lock()
         self._closed = False

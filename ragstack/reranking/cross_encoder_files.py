@@ -76,6 +76,11 @@ class CrossEncoderFiles:
         # Of a graph a language model gives the logits of all its words at every position.
         return self.weights.formats - {"onnx"} if self.label_tokens else self.weights.formats
 
+    @property
+    def parameters(self) -> int:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return self.weights.parameters
+
     def folder(self) -> Path:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
         return self.weights.folder()
