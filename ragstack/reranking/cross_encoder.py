@@ -97,10 +97,10 @@ class CrossEncoderReranker:
         # In a fixed order the batches, and with them the rounding, are the same for every order of the candidates.
         ordered = sorted(candidates, key=lambda candidate: candidate.chunk.chunk_id)
         with self._lock:
-            encoder, _ = self._prepared()
+            encoder, engine = self._prepared()
         pairs = encoder.pairs(query.text, ordered)
         counts = [len(pair.ids) for pair in pairs]
-        batches = self._planned(counts)
+        batches = self._planned(counts, packed=engine.packs)
         logits = np.full(len(ordered), -np.inf)
         for batch, found in zip(batches, self._run(query, pairs, batches), strict=True):
             for row, logit in zip(batch.tolist(), found.tolist(), strict=True):
@@ -145,14 +145,14 @@ class CrossEncoderReranker:
             raise self._was_closed()
         return self._encoder, self._engine
 
-    def _planned(self, counts: Sequence[int]) -> list[Int32Array]:
+    def _planned(self, counts: Sequence[int], *, packed: bool) -> list[Int32Array]:
         """Which pairs run together."""
         on_onnx = self._placement.profile.backend != "torch"
         if on_onnx and self._files.scales_with_its_batch:
             return [np.array([row], dtype=np.int32) for row in range(len(counts))]
         if on_onnx and self._files.pad_id is None:
             return plan_batches(counts, self._budget, max_padding=0.0)
-        return plan_batches(counts, self._budget)
+        return plan_batches(counts, self._budget, packed=packed)
 
     def _run(
         self, query: RerankQuery, pairs: Sequence[Pair], batches: Sequence[Int32Array]
