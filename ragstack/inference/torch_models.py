@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,12 +80,14 @@ def _load(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role:
         mapping = MODEL_FOR_CAUSAL_LM_MAPPING
     module = _read_weights(folder, config, mapping, PACKED_ATTENTION if packs else None, dtype, role)
     encoder = module.base_model
+    # Asked for before the encoder is replaced: a model looks at its parts to tell where its words' rows are.
+    words = module.get_output_embeddings().weight[list(weights.label_tokens)] if weights.label_tokens else None
     parameters = inspect.signature(encoder.forward).parameters
     reads_types = "token_type_ids" in parameters and getattr(config, "type_vocab_size", 0) > 1
     pad_id = config.pad_token_id
     if pad_id is None:
         # No token's id, so that heads which look for a text's last token find it. Packed, padding is never read.
-        config.pad_token_id = pad_id = -1 if packs else 0
+        module.config.pad_token_id = pad_id = -1 if packs else 0
     if getattr(config, "is_causal", None) is False:
         for part in module.modules():
             if hasattr(part, "is_causal"):
@@ -95,19 +97,19 @@ def _load(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role:
         if encoder is not module:
             setattr(module, module.base_model_prefix, packed)
         encoder = packed
-    compute = _head(module, encoder, weights.label_tokens, written, hidden_only=hidden_only)
+    compute = _head(module, encoder, words, written, hidden_only=hidden_only)
     output = "last_hidden_state" if hidden_only else "logits"
     return TextModel(output, reads_types, packs, pad_id, compute.to(device).eval())
 
 
 def _head(
-    module: Any, encoder: Any, label_tokens: Sequence[int], written: Mapping[str, Any], *, hidden_only: bool
+    module: Any, encoder: Any, words: torch.Tensor | None, written: Mapping[str, Any], *, hidden_only: bool
 ) -> torch.nn.Module:
     """What of a model is run: nothing that only makes values which nobody asked for."""
     if hidden_only:
         return _HiddenStates(encoder)
-    if label_tokens:
-        return _WordLogits(encoder, module.get_output_embeddings().weight[list(label_tokens)])
+    if words is not None:
+        return _WordLogits(encoder, words)
     if written.get("model_type") == "llama_bidirec":
         temperature = written.get("temperature")
         return _MeanPooledLogits(encoder, module.score, float(temperature) if temperature else 1.0)
@@ -179,15 +181,16 @@ def _read_weights(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without progress bars and warnings: what matters of them is checked and raised."""
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    log: Any = transformers_logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(level)
+        log.set_verbosity(level)
         if bars:
-            transformers_logging.enable_progress_bar()
+            log.enable_progress_bar()
 
 
 class _PackedEncoder(torch.nn.Module):
@@ -218,12 +221,12 @@ class _PackedEncoder(torch.nn.Module):
         )
 
     def _positions(self, input_ids: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        embeddings = getattr(self.encoder, "embeddings", None)
-        count = getattr(embeddings, "create_position_ids_from_input_ids", None)
-        if count is None:
+        embeddings: Any = getattr(self.encoder, "embeddings", None)
+        if not hasattr(embeddings, "create_position_ids_from_input_ids"):
             return (indices % input_ids.shape[1])[None]
         # RoBERTa's kind: the first position is not 0, and a padding token in the text has none.
-        return count(input_ids, embeddings.padding_idx).flatten()[indices][None]
+        own: torch.Tensor = embeddings.create_position_ids_from_input_ids(input_ids, embeddings.padding_idx)
+        return own.flatten()[indices][None]
 
 
 class _HiddenStates(torch.nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,17 @@ FP32 = Profile("torch", "cpu", "fp32")
 LENGTHS = (70, 70, 41, 17, 16, 5, 1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small only wait for each other's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def opened(folder: Path, role: ModelRole = EMBEDDER, profile: Profile = FP32, **weights: Any) -> TorchBackend:
-    backend = open_backend(FolderWeights(folder, **weights), profile, "cpu", 2, "one_call", role)
+    backend = open_backend(FolderWeights(folder, **weights), profile, "cpu", 1, "one_call", role)
     assert isinstance(backend, TorchBackend)
     return backend
 
@@ -288,7 +298,7 @@ def test_which_profiles_pack_is_known_before_anything_is_loaded(tmp_path: Path) 
 
 
 def varlen_stand_in(*args: Any, **kwargs: Any) -> Any:
-    """What PyTorch's kernel does, which runs on GPUs only, by its documentation; the arguments must fit its signature."""
+    """What PyTorch's kernel, which runs on GPUs only, is documented to do; the arguments must fit its signature."""
     given = inspect.signature(varlen.varlen_attn).bind(*args, **kwargs).arguments
     query, key, value, starts = (given[name] for name in ("query", "key", "value", "cu_seq_q"))
     assert starts.dtype == torch.int32 and starts is given["cu_seq_k"] and given["max_q"] == given["max_k"]

@@ -273,7 +273,10 @@ def test_weights_changed_after_opening_are_refused(copy: Path) -> None:
         ("./nowhere", None, "reranker.model: there is no folder './nowhere'"),
         ("org/model", None, "reranker.model: the Hugging Face id 'org/model' must be pinned"),
         ("org/model", "main", "the branch 'main', which moves"),
-        ("all-MiniLM", None, "'all-MiniLM' is no folder, and no Hugging Face id"),
+        ("all-MiniLM", None, "'all-MiniLM' is no folder, no registered name and no Hugging Face id.* Known: .*bge"),
+        ("Qwen3-Reranker-0.6B", "v1", "reranker.type: Qwen3-Reranker-0.6B is a language model.*type to llm_yes_no"),
+        ("bge-reranker-v2-m3", None, "BAAI/bge-reranker-v2-m3.* must be pinned"),
+        ("nv-rerankqa-mistral-4b-v3", None, "reranker.type to remote"),
         ("./nowhere", "v1", "reranker.revision: 'v1' was given"),
     ],
 )
