@@ -146,7 +146,9 @@ def find_reranker(model: str, revision: str | None, wanted: ModelKind, patterns:
     Of a repository the weights that ``patterns`` name are fetched, and the files that say how to run them. Raises what
     :func:`find_cross_encoder` does.
     """
-    card = reranker_card(model)
+    # A folder of a registered model's name is what is meant: the registry has nothing to run without a revision.
+    is_folder = revision is None and Path(model).expanduser().is_dir()
+    card = None if is_folder else reranker_card(model)
     if card is not None:
         check_card_kind(card, wanted)
         if card.files is None:
@@ -155,9 +157,9 @@ def find_reranker(model: str, revision: str | None, wanted: ModelKind, patterns:
     folder = find_folder(model, revision, RERANKER, (*_PATTERNS, *patterns))
     if folder is None:
         raise InputError(
-            f"reranker.model: {model!r} is no folder, no registered name and no Hugging Face id.",
+            f"reranker.model: unknown model {model!r}.",
             hint=f"{known_names(model, RERANKER_MODELS)} Or give a folder with model.onnx or model.safetensors,"
-            " tokenizer.json and config.json, or an id (org/name) with a revision.",
+            " tokenizer.json and config.json, or a Hugging Face id (org/name) with a revision.",
         )
     config = read_json(folder / "config.json", RERANKER)
     check_kind(folder, config, wanted)
@@ -193,8 +195,8 @@ def _template(found: FoundReranker, given: str | None) -> PromptTemplate | None:
     told = chat_prompt(found.folder)
     if told is not None:
         return told
-    text = found.card.pair_template if found.card is not None else PROMPTS.get(str(found.config.get("model_type")), "")
-    return PromptTemplate(text) if text else None
+    text = PROMPTS.get(str(found.config.get("model_type")))
+    return None if text is None else PromptTemplate(text)
 
 
 def _scales_with_its_batch(weights: WeightFiles) -> bool:

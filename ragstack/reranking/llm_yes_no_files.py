@@ -70,7 +70,7 @@ def _template(
     found = chat_prompt(folder, instruction)
     if found is not None:
         return found
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
     if kind not in YES_NO_PROMPTS:
         raise InputError(
             f"reranker.prompt_template: {folder} does not say how the model is asked; for {kind} no prompt is known.",
@@ -84,18 +84,18 @@ def _label_tokens(folder: Path) -> tuple[int, ...]:
     module = next((module for module in modules(folder) if module_kind(module) == "LogitScore"), None)
     if module is None:
         tokenizer, _ = read_tokenizer(folder / "tokenizer.json", None, RERANKER)
-        found = [tokenizer.token_to_id(word) for word in (_NO, _YES)]
-        if None in found:
+        no, yes = tokenizer.token_to_id(_NO), tokenizer.token_to_id(_YES)
+        if no is None or yes is None:
             raise RerankingError(
                 f"{folder / 'tokenizer.json'}: has no token {_NO!r} or {_YES!r}, by which the model would answer.",
                 hint="Choose a model that was trained to answer yes or no, such as Qwen3-Reranker.",
             )
-        return tuple(found)
+        return no, yes
     path = folder / str(module.get("path", "")) / "config.json"
     config = read_json(path, RERANKER)
-    tokens = [config.get("false_token_id"), config.get("true_token_id")]
-    if tokens[0] is None:
-        del tokens[0]
+    tokens: list[Any] = [config.get("true_token_id")]
+    if config.get("false_token_id") is not None:
+        tokens.insert(0, config["false_token_id"])
     if not all(isinstance(token, int) and token >= 0 for token in tokens):
         raise RerankingError(
             f"{path}: true_token_id and false_token_id must be tokens, got {tokens!r}.",

@@ -37,12 +37,8 @@ def check_kind(folder: Path, config: Mapping[str, Any], wanted: ModelKind) -> No
 
 def check_card_kind(card: RerankerCard, wanted: ModelKind) -> None:
     """Refuse a registered model of another kind than ``wanted``, as :func:`check_kind` does."""
-    found: ModelKind = "language model" if card.kind == "yes_no" else "classifier"
-    if found != wanted:
-        raise InputError(
-            f"reranker.type: {card.name} is a {found}, and no {wanted}.",
-            hint=f"Set reranker.type to {_RERANKER_TYPES[found]}.",
-        )
+    if card.type != _RERANKER_TYPES[wanted]:
+        raise InputError(f"reranker.type: {card.name} is no {wanted}.", hint=f"Set reranker.type to {card.type}.")
 
 
 def modules(folder: Path) -> list[dict[str, Any]]:

@@ -117,7 +117,7 @@ def test_a_long_passage_counts_by_its_best_window(folder: Path, reranker: LlmYes
 
 
 def test_sentence_transformers_form_of_it_is_read(changed: Path) -> None:
-    """LogitScore names the words, a chat template for query and document the prompt, the default one the instruction."""
+    """LogitScore names the words, a chat template for the two roles the prompt, the default prompt the instruction."""
     from sentence_transformers import CrossEncoder
 
     (changed / "modules.json").write_text(
