@@ -164,7 +164,6 @@ def test_a_gpu_profile_is_checked_before_it_is_first_chosen(
     embedder = EncoderEmbedder(device="cpu")
     assert embedder.profile == "onnxruntime-cpu-fp32" and not caplog.text
     embedder = EncoderEmbedder()
-    assert "the profile tensorrt-cuda-fp8 is not used" in caplog.text
     assert "the profile tensorrt-cuda-fp16 is not used" in caplog.text
     assert (embedder.profile, embedder.device) == ("tensorrt-cuda-fp32", "cuda:0")
 
