@@ -59,11 +59,9 @@ def error_table(report: BenchReport) -> Table:
 
 
 def token_table(report: BenchReport) -> Table:
-    """How many tokens a text had, by each count there is; one row for each shape."""
-    shapes = {load.name: load for load in report.loads if load.tokens_per_text}
+    """How many tokens a text had by each count, where counts differ; one row for each shape."""
+    shapes = {load.name: load for load in report.loads if len(set(load.tokens_per_text.values())) > 1}
     names = list(dict.fromkeys(name for load in shapes.values() for name in load.tokens_per_text))
-    if len(names) < 2:
-        return Table("", [], [])
     rows = [
         [name, *(_rate(load.tokens_per_text.get(by)) for by in names), str(load.tokens_counted_by)]
         for name, load in shapes.items()
