@@ -35,7 +35,7 @@ from ragstack.cli.bench_options import (
 from ragstack.cli.eval_options import HtmlOption, JsonFileOption, SeedOption, require_writable, write_text
 from ragstack.cli.options import ConfigOption, JsonOption, load, with_epilog
 from ragstack.cli.output import print_json, print_table
-from ragstack.errors import InputError
+from ragstack.errors import InputError, InterruptedRunError
 
 if TYPE_CHECKING:
     from ragstack.bench.costs import Prices
@@ -351,10 +351,10 @@ def _measured(run: _Run) -> int:
             endpoint = open_remote(run.kind, run.server, pipeline, run.loads, run.texts, run.queries)
         try:
             asyncio.run(measure_all(endpoint, run.loads, run.pace, on_measured))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             if found and not to_stdout:  # what was measured until then
                 _finish(run, loaded, endpoint, found)
-            raise
+            raise InterruptedRunError(f"interrupted after {len(found)} of {len(run.loads)} loads.") from error
         return _finish(run, loaded, endpoint, found)
 
 

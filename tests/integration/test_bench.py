@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +45,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "corpus" / "manual.txt").write_text(text, encoding="utf-8")
     config = {**CONFIG, "indexer": {**SMALL_CONFIG["indexer"], "state_dir": str(folder / "state")}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    empty = {**CONFIG, "indexer": {**SMALL_CONFIG["indexer"], "state_dir": str(folder / "no-state")}}
+    (folder / "empty.yaml").write_text(yaml.safe_dump(empty), encoding="utf-8")
     (folder / "questions.txt").write_text("\n".join(QUESTIONS), encoding="utf-8")
     with ragstack.open(folder / "config.yaml") as pipeline:
         pipeline.index(folder / "corpus")
@@ -375,6 +380,7 @@ def test_costs_of_a_rate_measured_elsewhere(capsys: pytest.CaptureFixture[str]) 
         ("rerank --tokens 20", "adds 20"),
         ("query --questions no-such-file", "no such file"),
         ("query", "--questions"),
+        ("query --questions {folder}/questions.txt -c {folder}/empty.yaml", "no index"),
         ("cost --tokens-per-s 5", "price of the machine"),
         ("cost --tokens-per-s fast --gpu-hour 1", "--tokens-per-s 'fast'"),
         ("embed --api nemo", "nemo"),
@@ -383,13 +389,45 @@ def test_costs_of_a_rate_measured_elsewhere(capsys: pytest.CaptureFixture[str]) 
 def test_a_mistake_is_one_message_and_status_2(
     command: str, said: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = [] if command.startswith("cost") else ["-c", str(folder / "config.yaml")]
-    assert main(["bench", *command.split(), *config]) == 2
+    config = [] if command.startswith("cost") or " -c " in command else ["-c", str(folder / "config.yaml")]
+    assert main(["bench", *command.format(folder=folder).split(), *config]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("error: ")
     assert said in printed.err
     assert "pw@" not in printed.err
+
+
+def test_ctrl_c_shows_what_was_measured_until_then(folder: Path, tmp_path: Path, replies: RerankReplay) -> None:
+    is_second_load = threading.Event()
+
+    def respond(seen: Seen) -> Answer:
+        if len(replies.seen) <= 2:
+            return Answer(embeddings(seen.body))
+        is_second_load.set()
+        return Answer(stall_s=60.0)
+
+    replies.answering(respond)
+    file = tmp_path / "report.json"
+    shape = ["--tokens", "5", "--batch", "1", "--concurrency", "1,2", "--requests", "2", "--warm-up", "0"]
+    options = [*shape, "--json", str(file), "-c", str(folder / "config.yaml")]
+    server = ["--url", replies.url, "--api", "openai", "--model", "m"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ragstack", "bench", "embed", *options, *server],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert is_second_load.wait(60)
+        process.send_signal(signal.SIGINT)
+        printed, told = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "interrupted after 1 of 2 loads" in told
+    assert "passage 5 tokens × 1" in printed
+    assert [load["good_requests"] for load in json.loads(file.read_text(encoding="utf-8"))["loads"]] == [2]
 
 
 def test_questions_of_an_evaluation_will_do(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -45,6 +46,25 @@ def test_a_slow_card_never_breaks_even() -> None:
     found = cost_of(prices("1.04", None, "1", "0.020"), 10_000)
     assert found.month_tokens == 10_000 * 3600 * 720  # 25.92 billion, less than 37.44
     assert found.reaches is False
+
+
+def test_the_tables_of_the_documentation(repository: Path) -> None:
+    lines = (repository / "docs" / "bench.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines]
+    rates = [row for row in rows if len(row) == 4 and row[0].replace(",", "").isdecimal()]
+    assert len(rates) == 3
+    for speed, _, cost, month in rates:
+        found = cost_of(prices("1.04"), Decimal(speed.replace(",", "")))
+        assert cost.endswith(f"= {shown_price(found.per_million)}")
+        assert month == shown_volume(found.month_tokens)
+    evens = [row for row in rows if len(row) == 3 and row[2].endswith("tokens/s")]
+    assert len(evens) == 3
+    for elsewhere, volume, speed in evens:
+        needed = Decimal(speed.removesuffix(" tokens/s").replace(",", ""))
+        found = cost_of(prices(None, "748.80", None, elsewhere), needed)
+        assert found.break_even_tokens is not None
+        assert shown_volume(found.break_even_tokens) in volume
+        assert found.month_tokens == pytest.approx(found.break_even_tokens, rel=Decimal("1e-4"))
 
 
 def test_hour_and_month_may_both_be_given() -> None:
