@@ -202,10 +202,10 @@ def _read_weights(
 def _fuse_norms(module: torch.nn.Module) -> None:
     """Norms as one kernel of PyTorch's instead of the six operations that `transformers` writes out."""
     for parent in list(module.modules()):
-        for name, norm in list(parent.named_children()):
+        children: list[tuple[str, Any]] = list(parent.named_children())
+        for name, norm in children:
             if type(norm).__name__ in _PLAIN_RMS_NORMS:
-                eps: Any = norm.variance_epsilon
-                fused = torch.nn.RMSNorm(norm.weight.shape, eps=eps, device="meta")
+                fused = torch.nn.RMSNorm(norm.weight.shape, eps=norm.variance_epsilon, device="meta")
                 fused.weight = norm.weight
                 setattr(parent, name, fused)
 
