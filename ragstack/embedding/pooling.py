@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragstack.embedding.models import Pooling
-from ragstack.errors import DeviceMemoryError, EmbeddingError
+from ragstack.errors import DeviceMemoryError, TextError
 from ragstack.inference.backend import Array
 from ragstack.types import Float32Array, Int32Array
 
@@ -56,16 +56,18 @@ def _pool_tensor(hidden: Any, counts: NDArray[np.int64], pooling: Pooling) -> An
 def unit_rows(vectors: Float32Array, indices: Int32Array, what: str) -> Float32Array:
     """Rows ``(n, dim)`` brought to length 1. Row i belongs to the text ``indices[i]``.
 
-    Raises EmbeddingError that names the text whose row holds NaN or infinity, or is zero.
+    Raises TextError that names the text whose row holds NaN or infinity, or is zero.
     """
     norms = np.linalg.norm(vectors, axis=1)
     bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
     if len(bad):
         row = int(bad[0])
         kind = "zero" if norms[row] == 0 else "not finite (NaN or infinity)"
-        raise EmbeddingError(
-            f"text {int(indices[row])}: the {what} vector is {kind}.",
-            hint="The weights are damaged, or the model cannot read this text.",
+        raise TextError(
+            int(indices[row]),
+            f"the {what} vector is {kind}.",
+            hint="Numbers may be too large for fp16 or int8: choose a profile with bf16 or fp32 (embedder.profile)."
+            " With fp32 the weights are damaged, or the model cannot read this text.",
         )
     unit: Float32Array = vectors / norms[:, None]
     return unit

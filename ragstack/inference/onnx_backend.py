@@ -10,12 +10,11 @@ import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped]
 
 from ragstack.inference.backend import Array, TokenBatch
+from ragstack.inference.onnx_inputs import check_inputs, feed
 from ragstack.inference.opening import Use
 from ragstack.inference.profile import ModelWeights, Profile
 from ragstack.inference.role import ModelRole
 from ragstack.types import Float32Array
-
-_KNOWN_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "position_ids"})
 
 
 @dataclass(frozen=True)
@@ -32,25 +31,11 @@ class OnnxBackend:
 
     def run(self, batch: TokenBatch, output: str) -> Array:
         """See :class:`ragstack.inference.backend.Backend`."""
-        ids = batch.ids
-        positions = np.arange(ids.shape[1])
-        feed: dict[str, Any] = {}
-        for name, dtype in self._inputs.items():
-            value: np.ndarray[Any, Any]
-            if name == "input_ids":
-                value = ids
-            elif name == "attention_mask":
-                value = positions < batch.counts[:, None]
-            elif name == "token_type_ids":
-                value = np.zeros(ids.shape) if batch.type_ids is None else batch.type_ids
-            else:
-                value = np.broadcast_to(positions, ids.shape)
-            feed[name] = value.astype(dtype, copy=False)
         try:
-            return self._session.run([output], feed)[0]
+            return self._session.run([output], feed(batch, self._inputs))[0]
         except Exception as error:  # the runtime raises its own classes, which share no base but Exception
             raise self._role.error(
-                f"ONNX Runtime failed on a batch of {ids.shape[0]} x {ids.shape[1]} tokens: {error}",
+                f"ONNX Runtime failed on a batch of {batch.ids.shape[0]} x {batch.ids.shape[1]} tokens: {error}",
                 hint=f"Lower {self._role.key}.max_batch_tokens if memory ran out.",
             ) from error
 
@@ -96,12 +81,6 @@ def open_onnx(weights: bytes | Path, threads: int, role: ModelRole, *, parallel_
     except Exception as error:  # the runtime raises its own classes, which share no base but Exception
         raise role.error(f"ONNX Runtime cannot load the model: {error}", hint="Is model.onnx whole?") from error
     inputs = {node.name: np.int32 if node.type == "tensor(int32)" else np.int64 for node in session.get_inputs()}
-    unknown = sorted(set(inputs) - _KNOWN_INPUTS)
-    if unknown or "input_ids" not in inputs:
-        raise role.error(
-            f"the model reads {', '.join(sorted(inputs))}; expected input_ids with any of attention_mask, "
-            "token_type_ids, position_ids.",
-            hint=f"Choose a text encoder exported for {role.task}.",
-        )
+    check_inputs(inputs, role)
     outputs = tuple(node.name for node in session.get_outputs())
     return OnnxBackend("cpu", parallel_calls, outputs, "token_type_ids" in inputs, session, inputs, role)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ragstack.embedding.base import Embeddings, InputType, ModelInfo, Output
 from ragstack.embedding.bm25 import Bm25Encoder
-from ragstack.errors import EmbeddingError, InputError
+from ragstack.errors import EmbeddingError, InputError, TextError
 from ragstack.types import Float32Array, Int32Array, TokenVectors, canonical_json, sha256_hex
 
 _FORMAT = 1
@@ -112,8 +112,9 @@ class HashingEmbedder:
     def _token_vectors(self, index: int, text: str) -> TokenVectors:
         spans = self.tokenizer.char_spans(text)
         if len(spans) > self._max_tokens:
-            raise EmbeddingError(
-                f"text {index}: {len(spans)} tokens; the hashing embedder reads at most {self._max_tokens}.",
+            raise TextError(
+                index,
+                f"{len(spans)} tokens; the hashing embedder reads at most {self._max_tokens}.",
                 hint="Cut the text, or lower chunker.max_tokens.",
             )
         found = [self._vector(text[start:end].casefold()) for start, end in spans]
