@@ -92,6 +92,11 @@ class Runner:
         precision = {torch.bfloat16: "bf16", torch.float32: "fp32"}[self.dtype]
         return f"torch-{self.device.partition(':')[0]}-{precision}"
 
+    @property
+    def threads(self) -> int | None:
+        """CPU threads: all, but one where there is so little to do that they would wait for each other."""
+        return 1 if self.small else None
+
     def batch_tokens(self, most: int) -> int:
         """The tokens of a batch, for both."""
         return min(most, self.texts * TOKENS)
@@ -135,7 +140,11 @@ def embedding_work(shape: Shape, made: MadeModel, runner: Runner) -> Iterator[Wo
 
     batch_tokens = runner.batch_tokens(EMBED_BATCH_TOKENS)
     embedder = EncoderEmbedder(
-        str(made.folder), profile=runner.profile, device=runner.device, max_batch_tokens=batch_tokens
+        str(made.folder),
+        profile=runner.profile,
+        device=runner.device,
+        max_batch_tokens=batch_tokens,
+        threads=runner.threads,
     )
     model = SentenceTransformer(str(made.folder), device=runner.device, model_kwargs={"dtype": runner.dtype})
     if shape.settings.get("is_causal") is False:
@@ -169,7 +178,11 @@ def reranking_work(shape: Shape, made: MadeModel, runner: Runner) -> Iterator[Wo
 
     batch_tokens = runner.batch_tokens(RERANK_BATCH_TOKENS)
     reranker = CrossEncoderReranker(
-        str(made.folder), profile=runner.profile, device=runner.device, max_batch_tokens=batch_tokens
+        str(made.folder),
+        profile=runner.profile,
+        device=runner.device,
+        max_batch_tokens=batch_tokens,
+        threads=runner.threads,
     )
     model = CrossEncoder(str(made.folder), device=runner.device, model_kwargs={"dtype": runner.dtype})
     query = texts_of([QUERY_TOKENS + 2], seed=3)[0]
@@ -223,7 +236,7 @@ def compare(shape: Shape, work: Work, peak: float, until: float) -> Figure:
 
 def query_milliseconds(made: MadeModel, runner: Runner, count: int) -> float:
     """The median time of one query of 20 tokens, alone."""
-    embedder = EncoderEmbedder(str(made.folder), profile=runner.profile, device=runner.device)
+    embedder = EncoderEmbedder(str(made.folder), profile=runner.profile, device=runner.device, threads=runner.threads)
     query = texts_of([QUERY_TOKENS], seed=5)
     times = [seconds(lambda: embedder.embed(query, "query")) for _ in range(count + 3)]
     embedder.close()
@@ -311,6 +324,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny models and few texts: a test of the script itself")
     options = parser.parse_args()
     transformers_logging.disable_progress_bar()
+    if options.quick:
+        torch.set_num_threads(1)
     dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
     runner = Runner(options.device, dtype, 4 if options.quick else options.texts, options.quick)
     with tempfile.TemporaryDirectory() as folder:

@@ -56,6 +56,9 @@ class TextModel:
         return computed
 
 
+# Those that multiply by their weights, as torch.nn.RMSNorm does; Gemma's multiply by one more.
+_PLAIN_RMS_NORMS = frozenset({"EuroBertRMSNorm", "LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm"})
+
 _models: weakref.WeakValueDictionary[tuple[str, ...], TextModel] = weakref.WeakValueDictionary()
 _loading = threading.Lock()
 
@@ -92,6 +95,7 @@ def _load(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role:
         for part in module.modules():
             if hasattr(part, "is_causal"):
                 part.is_causal = False
+    _fuse_norms(module)
     if packs:
         packed = _PackedEncoder(encoder)
         if encoder is not module:
@@ -176,6 +180,17 @@ def _read_weights(
             hint=f"Choose a model that was trained for {role.task}; what is missing would be random.",
         )
     return module
+
+
+def _fuse_norms(module: torch.nn.Module) -> None:
+    """Norms as one kernel of PyTorch's instead of the six operations that `transformers` writes out."""
+    for parent in list(module.modules()):
+        for name, norm in list(parent.named_children()):
+            if type(norm).__name__ in _PLAIN_RMS_NORMS:
+                eps: Any = norm.variance_epsilon
+                fused = torch.nn.RMSNorm(norm.weight.shape, eps=eps, device="meta")
+                fused.weight = norm.weight
+                setattr(parent, name, fused)
 
 
 @contextmanager

@@ -152,6 +152,15 @@ def test_a_causal_language_model_gives_the_logits_of_the_words_asked_for(tmp_pat
         np.testing.assert_allclose(found[index], own.logits[0, -1, [41, 7]].numpy(), atol=5e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("model_type", "fused"), [("llama", True), ("qwen3", True), ("gemma3_text", False)])
+def test_norms_are_one_kernel_where_it_computes_the_same(model_type: str, fused: bool, tmp_path: Path) -> None:
+    make_model(tmp_path, model_type)
+    model = opened(tmp_path)._model
+    assert model is not None
+    norms = [part for part in model._compute.modules() if type(part).__name__.endswith("RMSNorm")]
+    assert norms and all(isinstance(norm, torch.nn.RMSNorm) == fused for norm in norms)
+
+
 def test_a_padding_token_within_a_text_has_the_position_that_the_model_gives_it(tmp_path: Path) -> None:
     model = make_model(tmp_path, "xlm-roberta")
     batch = random_batch((12, 9))
