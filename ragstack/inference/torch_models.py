@@ -23,6 +23,7 @@ from transformers import __version__ as transformers_version
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 from transformers.utils import logging as transformers_logging
 
+from ragstack.errors import DeviceMemoryError
 from ragstack.inference.architectures import BIDIRECTIONAL, PACKED, base_architecture
 from ragstack.inference.model_files import read_json
 from ragstack.inference.profile import ModelWeights
@@ -64,7 +65,10 @@ _loading = threading.Lock()
 
 
 def load_model(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role: ModelRole) -> TextModel:
-    """The model on a device; all who ask for the same one while it is in use share it. Raises the role's error."""
+    """The model on a device; all who ask for the same one while it is in use share it.
+
+    Raises DeviceMemoryError where the device has no room for it, and the role's error for files that can't be run.
+    """
     key = (weights.sha256, role.key, str(weights.label_tokens), str(device), str(dtype))
     with _loading:
         found = _models.get(key)
@@ -103,7 +107,20 @@ def _load(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role:
         encoder = packed
     compute = _head(module, encoder, words, written, hidden_only=hidden_only)
     output = "last_hidden_state" if hidden_only else "logits"
-    return TextModel(output, reads_types, packs, pad_id, compute.to(device).eval())
+    return TextModel(output, reads_types, packs, pad_id, _on_device(compute, device, role).eval())
+
+
+def _on_device(module: torch.nn.Module, device: torch.device, role: ModelRole) -> torch.nn.Module:
+    try:
+        return module.to(device)
+    except torch.OutOfMemoryError as error:
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+    # Outside of the handler, whose error holds on to what was copied so far.
+    module.to("cpu")
+    torch.cuda.empty_cache()
+    raise DeviceMemoryError(
+        f"{device} has no memory for the weights: {reason}", hint=f"Set {role.key}.device, or choose a smaller model."
+    )
 
 
 def _head(
@@ -185,10 +202,10 @@ def _read_weights(
 def _fuse_norms(module: torch.nn.Module) -> None:
     """Norms as one kernel of PyTorch's instead of the six operations that `transformers` writes out."""
     for parent in list(module.modules()):
-        for name, norm in list(parent.named_children()):
+        children: list[tuple[str, Any]] = list(parent.named_children())
+        for name, norm in children:
             if type(norm).__name__ in _PLAIN_RMS_NORMS:
-                eps: Any = norm.variance_epsilon
-                fused = torch.nn.RMSNorm(norm.weight.shape, eps=eps, device="meta")
+                fused = torch.nn.RMSNorm(norm.weight.shape, eps=norm.variance_epsilon, device="meta")
                 fused.weight = norm.weight
                 setattr(parent, name, fused)
 
