@@ -29,11 +29,15 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where and how a model runs: the profile, its devices (``cpu`` or ``cuda:0``, ...), CPU threads in all."""
+    """Where and how a model runs: the profile, its devices (``cpu`` or ``cuda:0``, ...), CPU threads in all.
+
+    ``single_calls`` is the profile of a CPU's single calls where another one starts faster and gives the same.
+    """
 
     profile: Profile
     devices: tuple[str, ...]
     threads: int
+    single_calls: Profile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +154,17 @@ class Engine:
             return self._pool
 
     def _open(self, device: str, use: Use) -> Backend:
-        threads = self.placement.threads
+        profile = self.placement.profile
+        if use == "one_call":
+            profile = self.placement.single_calls or profile
         try:
-            opened = open_backend(self._weights, self.placement.profile, device, threads, use, self._role)
+            opened = open_backend(self._weights, profile, device, self.placement.threads, use, self._role)
         except DeviceMemoryError as error:
             raise self._role.error(
                 f"the {self._role.name} {self._name} does not fit into the memory of {device}: {error.message}",
                 hint=f"Free memory there, set {self._role.key}.device to another one, or choose a smaller model.",
             ) from error
-        return CountedBackend(opened, self.batches, self.packs)
+        return CountedBackend(opened, self.batches, packs(self._weights, profile, self._role))
 
     def _check_open(self) -> None:
         if self._closed:

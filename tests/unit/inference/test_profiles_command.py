@@ -180,6 +180,17 @@ def test_the_log_of_a_run_shows_the_profiles(in_empty_folder: Path) -> None:
     assert "- precision: fp32" in lines[lines.index("Profile metadata:") :]
 
 
+def test_a_question_is_answered_by_what_starts_first_and_texts_by_what_is_fastest() -> None:
+    code = (
+        "import sys; from ragstack.embedding.encoder import EncoderEmbedder; made = EncoderEmbedder(threads=1)\n"
+        "one = made.embed(['a cat'], 'query').dense; print('openvino' in sys.modules)\n"
+        "many = made.submit(['a cat', 'a dog'], 'query').result().dense; print('openvino' in sys.modules)\n"
+        "print(float(one[0] @ many[0]) > 0.99999)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "True"]
+
+
 def test_nothing_heavy_is_imported_to_choose_a_profile() -> None:
     code = (
         "import sys; from ragstack.embedding.encoder import EncoderEmbedder; EncoderEmbedder().info;"

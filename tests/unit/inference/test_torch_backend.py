@@ -246,6 +246,22 @@ def test_no_memory_left_is_said_so_that_a_smaller_batch_may_follow(tmp_path: Pat
     assert hidden(backend, random_batch((15,))).shape == (1, 15, 32)
 
 
+def test_a_model_that_does_not_fit_is_told_from_one_that_cannot_be_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_model(tmp_path, "bert")
+    move = torch.nn.Module.to
+
+    def full(module: Any, device: Any) -> Any:
+        if isinstance(device, torch.device):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return move(module, device)
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(DeviceMemoryError, match="no memory for the weights: CUDA out of memory"):
+        opened(tmp_path)
+
+
 def test_other_failures_name_the_batch(tmp_path: Path) -> None:
     make_model(tmp_path, "bert")
     batch = random_batch((4, 2))
