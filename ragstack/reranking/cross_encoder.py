@@ -126,16 +126,6 @@ class CrossEncoderReranker:
         """The name of the profile that runs the model."""
         return self._placement.profile.name
 
-    @property
-    def device(self) -> str:
-        """Where the model runs; several devices with commas between."""
-        return ",".join(self._placement.devices)
-
-    @property
-    def max_batch_tokens(self) -> int:
-        """The budget by which pairs are cut into batches, padding counted."""
-        return self._budget
-
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer. Raises RerankingError."""
         return self._files.tokenizer()
