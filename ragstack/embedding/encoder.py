@@ -150,7 +150,7 @@ class EncoderEmbedder:
     @property
     def batch_tokens(self) -> BatchTokens:
         """The tokens of all batches so far, with and without padding."""
-        return self._engine.batches.tokens
+        return self._engine.batch_tokens
 
     def embed(self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)) -> Embeddings:
         """Vectors of ``texts``, in their order; see :class:`ragstack.embedding.base.Embedder`.

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from ragstack.errors import DeviceMemoryError
 from ragstack.inference.architectures import packs
 from ragstack.inference.backend import Backend
-from ragstack.inference.batch_counts import BatchCounter, CountedBackend
+from ragstack.inference.batch_counts import BatchCounter, BatchTokens
 from ragstack.inference.device_pool import DevicePool
 from ragstack.inference.halving import DeviceRoom, NoRoomError, RowError, run_halving
 from ragstack.inference.opening import Use, open_backend
@@ -65,7 +65,7 @@ class Engine:
     def __init__(self, name: str, weights: ModelWeights, placement: Placement, role: ModelRole) -> None:
         self._name, self._weights, self._role = name, weights, role
         self.placement = placement
-        self.batches = BatchCounter()
+        self._batches = BatchCounter()
         self._lock = threading.Lock()
         self._one: Backend | None = None
         self._many: tuple[Backend, ...] = ()
@@ -117,6 +117,11 @@ class Engine:
         """Whether a batch costs its tokens only, and not its padding."""
         return packs(self._weights, self.placement.profile, self._role)
 
+    @property
+    def batch_tokens(self) -> BatchTokens:
+        """The tokens of all batches so far, with and without padding."""
+        return self._batches.tokens(packed=self.packs)
+
     def preload(self) -> None:
         """Open now what :meth:`submit` runs on."""
         self._opened()
@@ -135,7 +140,14 @@ class Engine:
 
     def _run(self, job: BatchJob[_T], backend: Backend) -> list[_T]:
         room = self._rooms.setdefault(backend.device, DeviceRoom(backend.device))
-        return run_halving(job.rows, job.counts, lambda rows: job.run(backend, rows), room, job.row_error)
+        counts = dict(zip(job.rows.tolist(), job.counts, strict=True))
+
+        def run(rows: Int32Array) -> _T:
+            found = job.run(backend, rows)
+            self._batches.add([counts[row] for row in rows.tolist()])
+            return found
+
+        return run_halving(job.rows, job.counts, run, room, job.row_error)
 
     def _opened(self) -> DevicePool:
         with self._lock:
@@ -158,13 +170,12 @@ class Engine:
         if use == "one_call":
             profile = self.placement.single_calls or profile
         try:
-            opened = open_backend(self._weights, profile, device, self.placement.threads, use, self._role)
+            return open_backend(self._weights, profile, device, self.placement.threads, use, self._role)
         except DeviceMemoryError as error:
             raise self._role.error(
                 f"the {self._role.name} {self._name} does not fit into the memory of {device}: {error.message}",
                 hint=f"Free memory there, set {self._role.key}.device to another one, or choose a smaller model.",
             ) from error
-        return CountedBackend(opened, self.batches, packs(self._weights, profile, self._role))
 
     def _check_open(self) -> None:
         if self._closed:

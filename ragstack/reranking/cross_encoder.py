@@ -119,7 +119,7 @@ class CrossEncoderReranker:
         """The tokens of all batches so far, with and without padding, of all rerankers with these weights."""
         with self._lock:
             _, engine = self._prepared()
-        return engine.batches.tokens
+        return engine.batch_tokens
 
     @property
     def profile(self) -> str:
