@@ -15,7 +15,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
 from ragstack.embedding.base import TokenPiece
-from ragstack.errors import EmbeddingError
+from ragstack.errors import EmbeddingError, TextError
 from ragstack.inference.model_files import read_pinned
 from ragstack.inference.role import EMBEDDER
 from ragstack.inference.tokenizer_file import read_tokenizer
@@ -52,6 +52,11 @@ class TextTokenizer:
     def specials(self) -> int:
         """How many special tokens the model adds to one text."""
         return self._specials
+
+    @property
+    def pair_specials(self) -> int:
+        """How many special tokens the model adds to two texts that it reads together."""
+        return self._tokenizer.num_special_tokens_to_add(True)
 
     @property
     def vocabulary(self) -> list[str]:
@@ -116,12 +121,13 @@ class TextTokenizer:
         except (TypeError, UnicodeEncodeError) as error:
             for index, text in enumerate(texts):
                 if not isinstance(text, str):
-                    raise EmbeddingError(f"text {index}: expected a string, got {type(text).__name__}.") from error
+                    raise TextError(index, f"expected a string, got {type(text).__name__}.") from error
                 try:
                     text.encode("utf-8")
                 except UnicodeEncodeError as reason:
-                    raise EmbeddingError(
-                        f"text {index}: character {reason.start} is a lone surrogate, which no UTF-8 text can hold.",
+                    raise TextError(
+                        index,
+                        f"character {reason.start} is a lone surrogate, which no UTF-8 text can hold.",
                         hint="Decode the source with its right encoding, or replace the character.",
                     ) from error
             raise
