@@ -92,7 +92,7 @@ def test_scores_are_those_of_one_pair_at_a_time(
 def test_order_and_batch_do_not_matter(
     folder: Path, query: list[str], texts: list[list[str]], random: st.DataObject, budget: int
 ) -> None:
-    query = query[:20]
+    query = query[:5]  # the longest word has five pieces and a query may take half of the positions
     reranker = CrossEncoderReranker(str(folder), max_batch_tokens=64, threads=1)
     candidates = [candidate(f"c{index}", " ".join(words)) for index, words in enumerate(texts)]
     expected = reranker.rerank(ask(" ".join(query)), candidates)
