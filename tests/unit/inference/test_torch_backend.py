@@ -85,7 +85,9 @@ def test_every_architecture_that_is_packed_is_tested_here() -> None:
     assert set(SHAPES) >= PACKED
 
 
-@pytest.mark.parametrize("model_type", ["bert", "electra", "xlm-roberta", "modernbert", "distilbert", "mpnet"])
+@pytest.mark.parametrize(
+    "model_type", ["bert", "electra", "xlm-roberta", "modernbert", "distilbert", "mpnet", "deberta-v2"]
+)
 def test_a_cross_encoders_logits_are_the_models_own(model_type: str, tmp_path: Path) -> None:
     types = SHAPES[model_type].get("type_vocab_size", 2) > 1 and model_type in ("bert", "electra")
     model = make_model(tmp_path, model_type, "classifier", num_labels=1)
@@ -127,6 +129,17 @@ def test_bidirectional_llama_sees_what_follows(tmp_path: Path) -> None:
     for index, own in enumerate(own_run(causal, batch)):
         np.testing.assert_allclose(
             named[index, : LENGTHS[index]], own.last_hidden_state[0].numpy(), atol=2e-5, rtol=1e-4
+        )
+
+
+def test_gemma_that_looks_ahead_does_so_within_its_windows(tmp_path: Path) -> None:
+    """As EmbeddingGemma."""
+    model = make_model(tmp_path, "gemma3_text", use_bidirectional_attention=True)
+    batch = random_batch(LENGTHS)
+    found = hidden(opened(tmp_path), batch)
+    for index, own in enumerate(own_run(model, batch)):
+        np.testing.assert_allclose(
+            found[index, : LENGTHS[index]], own.last_hidden_state[0].numpy(), atol=5e-5, rtol=1e-4
         )
 
 
@@ -183,6 +196,12 @@ def test_half_precision_stays_close(precision: Any, least: float, tmp_path: Path
     for index, count in enumerate(LENGTHS):
         ours, theirs = found[index, :count].mean(axis=0), exact[index, :count].mean(axis=0)
         assert ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs) >= least
+
+
+def test_a_batch_gives_the_same_bits_every_time(tmp_path: Path) -> None:
+    make_model(tmp_path, "modernbert")
+    backend, batch = opened(tmp_path), random_batch(LENGTHS)
+    np.testing.assert_array_equal(hidden(backend, batch), hidden(backend, batch))
 
 
 def test_several_threads_may_run_at_once(tmp_path: Path) -> None:
