@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import itertools
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -226,6 +228,21 @@ def test_backends_of_one_model_share_its_weights_until_the_last_is_closed(tmp_pa
     hidden(second, random_batch((3,)))
     with pytest.raises(EmbeddingError, match="closed"):
         first.run(random_batch((3,)), "last_hidden_state")
+
+
+@pytest.mark.parametrize("model_type", ["xlm-roberta", "qwen3", "mpnet"])
+def test_weights_are_gone_when_the_last_backend_is_closed(model_type: str, tmp_path: Path) -> None:
+    make_model(tmp_path, model_type)
+    backend = opened(tmp_path)
+    hidden(backend, random_batch((4, 3)))
+    assert backend._model is not None
+    weights = weakref.ref(next(backend._model._compute.parameters()))
+    gc.disable()  # which would find them later; a device's memory is needed now
+    try:
+        backend.close()
+        assert weights() is None
+    finally:
+        gc.enable()
 
 
 def test_many_calls_share_the_cores(tmp_path: Path) -> None:
