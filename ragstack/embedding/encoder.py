@@ -152,6 +152,11 @@ class EncoderEmbedder:
         """The tokens of all batches so far, with and without padding."""
         return self._engine.batch_tokens
 
+    @property
+    def packs(self) -> bool:
+        """Whether a batch costs its tokens only: the model runs texts without padding."""
+        return self._engine.packs
+
     def embed(self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)) -> Embeddings:
         """Vectors of ``texts``, in their order; see :class:`ragstack.embedding.base.Embedder`.
 
