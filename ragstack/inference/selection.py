@@ -27,6 +27,10 @@ PROFILE_VARIABLES = {"embedder": "RAGSTACK_MODEL_PROFILE", "reranker": "RAGSTACK
 """The environment variable that names the profile of each role's model; it outranks the config."""
 
 
+_LARGE = 10**9
+"""Parameters from which on a CPU is a slow judge."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What was asked for: a profile by name or id, devices (``cpu``, ``cuda``, ``cuda:1``, or a list of GPUs).
@@ -159,10 +163,16 @@ def expected_selection(
 
 
 def fp32_profiles(facts: ModelFacts, hardware: Hardware, runtimes: Runtimes) -> list[ModelProfile]:
-    """What others are compared with: fp32 profiles that can run here, those of ONNX Runtime and of the CPU first."""
+    """What others are compared with: fp32 profiles that can run here, those of the CPU and of ONNX Runtime first.
+
+    Of a large model those of a GPU come first: a CPU would take minutes.
+    """
     exact = [found for found in list_profiles(facts, hardware, runtimes) if found.runnable and _is_exact(found)]
     trusted = ("onnxruntime", "torch", "openvino", "tensorrt")
-    return sorted(exact, key=lambda found: (found.profile.device_type, trusted.index(found.profile.backend)))
+    first: DeviceType = "cuda" if facts.parameters > _LARGE else "cpu"
+    return sorted(
+        exact, key=lambda found: (found.profile.device_type != first, trusted.index(found.profile.backend), found.count)
+    )
 
 
 def _for_single_calls(found: Selection) -> Profile | None:

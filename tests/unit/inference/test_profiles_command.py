@@ -200,5 +200,15 @@ def test_nothing_heavy_is_imported_to_choose_a_profile() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_openvino_reports_to_nobody() -> None:
+    code = (
+        "import sys, ragstack.inference.openvino_backend\n"
+        "from openvino.tools.ovc import telemetry_utils\n"
+        "print(telemetry_utils.tm.__name__, 'openvino_telemetry' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "False"]
+
+
 def _runtime_of(backend: Any) -> str:
     return "openvino" if "openvino" in type(backend).__module__ else "onnxruntime"

@@ -260,7 +260,9 @@ def test_references_are_exact_and_the_plainest_comes_first() -> None:
     found = fp32_profiles(model(), machine("h100-sxm"), ALL_INSTALLED)
     assert [profile.name for profile in found][:2] == ["onnxruntime-cpu-fp32", "torch-cpu-fp32"]
     assert {profile.profile.precision for profile in found} == {"fp32"}
-    assert fp32_profiles(model(8_000), machine("h200", memory_gib=8), ALL_INSTALLED)[0].devices == ("cuda:0",)
+    assert fp32_profiles(model(300), machine("h200", memory_gib=1), ALL_INSTALLED)[0].devices == ("cuda:0",)
+    large = fp32_profiles(model(4_000), machine("h200", "h200"), ALL_INSTALLED)
+    assert (large[0].name, large[-1].profile.device_type) == ("onnxruntime-cuda-fp32", "cpu")
 
 
 def test_the_log_says_what_there_is_and_what_was_chosen(
