@@ -97,7 +97,7 @@ def select_placement(
 
     found = select(facts, role, hardware, find_runtimes(), wanted, judged_by(records, passes))
     _announce(found, role, hardware)
-    return Placement(found.selected.profile, found.selected.devices, used_threads, _for_single_calls(found))
+    return Placement(found.selected.profile, found.selected.devices, used_threads, _stand_in(found))
 
 
 def wanted_by(
@@ -175,10 +175,11 @@ def fp32_profiles(facts: ModelFacts, hardware: Hardware, runtimes: Runtimes) -> 
     )
 
 
-def _for_single_calls(found: Selection) -> Profile | None:
-    """ONNX Runtime in place of OpenVINO, which takes most of a second longer to load and gives the same in fp32.
+def _stand_in(found: Selection) -> Profile | None:
+    """ONNX Runtime beside OpenVINO, which takes longer to load, gives the same in fp32, and knows fewer operators.
 
-    A command that asks one question ends before that is earned back. Who asked for a profile gets that alone.
+    A command that asks one question ends before OpenVINO's start is earned back. Who asked for a profile gets that
+    alone.
     """
     if found.asked_by or found.selected.profile != Profile("openvino", "cpu", "fp32"):
         return None

@@ -294,13 +294,13 @@ def test_the_log_says_what_there_is_and_what_was_chosen(
     ]
 
 
-def test_a_single_call_on_a_cpu_is_not_kept_waiting_by_the_slower_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_call_on_a_cpu_is_not_kept_waiting_by_a_slower_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "detect_hardware", machine)
     monkeypatch.setattr(selection, "find_runtimes", lambda: installed("openvino-cpu"))
 
     def single(profile: str | None = None) -> tuple[str, str | None]:
         placement = selection.select_placement(_Weights(), EMBEDDER, profile=profile, environ={})  # type: ignore[arg-type]
-        return placement.profile.name, placement.single_calls and placement.single_calls.name
+        return placement.profile.name, placement.stand_in and placement.stand_in.name
 
     assert single() == ("openvino-cpu-fp32", "onnxruntime-cpu-fp32")
     assert single("openvino-cpu-fp32") == ("openvino-cpu-fp32", None)
