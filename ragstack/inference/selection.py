@@ -106,7 +106,7 @@ def wanted_by(
     """What a block's settings and the environment ask for."""
     variable = PROFILE_VARIABLES[role.key]
     if environ.get(variable):
-        return Wanted(environ[variable].strip(), device, variable)
+        return Wanted(environ[variable].strip().lower(), device, variable)
     return Wanted(profile, device, f"{role.key}.profile" if profile is not None else "")
 
 
@@ -266,7 +266,10 @@ def _nothing(
             f"{on} the model runs in lower precision only, which is not chosen by itself unless it passed its check.",
             f"Ask for one. {_possible(profiles)}",
         )
-    reasons = "; ".join(f"{found.name}: {found.reason}" for found in profiles)
+    lacking: dict[str, list[str]] = {}
+    for found in profiles:
+        lacking.setdefault(found.reason, []).append(found.name)
+    reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in lacking.items())
     return role.input_error("model", f"nothing can run it {on}.", f"What is missing: {reasons}.")
 
 
