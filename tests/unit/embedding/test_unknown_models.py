@@ -105,7 +105,7 @@ def xlm_roberta(folder: Path) -> Path:
 
 
 def bert_with_cls(folder: Path) -> Path:
-    """As bge-large-en: the state of the first token, no Normalize."""
+    """As bge-large-en: the state of the first token; no Normalize, texts in lower case, shorter than it could read."""
     made = with_ends(tokenizer(), "[CLS]", "[SEP]")
     config = transformers.BertConfig(
         vocab_size=made.get_vocab_size(),
@@ -119,6 +119,7 @@ def bert_with_cls(folder: Path) -> Path:
         folder,
         *("Transformer", "Pooling"),
         pooling={"pooling_mode": "cls"},
+        sentence_bert_config={"max_seq_length": 300, "do_lower_case": True},
         tokenizer_config={"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<|pad|>"},
     )
 
