@@ -123,6 +123,11 @@ class ResolvedModel:
         return self.files.formats
 
     @property
+    def max_tokens(self) -> int:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return self.card.max_tokens + self.tokenizer.specials
+
+    @property
     def label_tokens(self) -> tuple[int, ...]:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
         return ()

@@ -31,7 +31,7 @@ class VarlenKernel:
     ``groups_heads``: it lets several heads of the query share one of key and value.
     """
 
-    attend: Callable[..., torch.Tensor]
+    attend: Callable[..., Any]
     groups_heads: bool
     options: Mapping[str, Any]
 
@@ -138,8 +138,11 @@ def _by_kernel(
     # (total, heads, head_dim)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     side = -1 if window is None else window - 1
-    right = 0 if causal else side
-    return kernel.attend(q, k, v, starts, starts, longest, longest, scale=scaling, window_size=(side, right), **options)
+    window_size = side, 0 if causal else side
+    found: torch.Tensor = kernel.attend(
+        q, k, v, starts, starts, longest, longest, scale=scaling, window_size=window_size, **options
+    )
+    return found
 
 
 def _by_runs(
@@ -157,7 +160,9 @@ def _by_runs(
     for start, texts, length in packing.runs:
         end = start + texts * length
         # (texts, heads, length, head_dim)
-        q, k, v = (x[0, :, start:end].unflatten(1, (texts, length)).transpose(0, 1) for x in (query, key, value))
+        q, k, v = (
+            x[0, :, start:end].reshape(x.shape[1], texts, length, -1).transpose(0, 1) for x in (query, key, value)
+        )
         mask = None if window is None or length <= window else _band(length, window, causal, query.device)
         found = scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=causal and mask is None, scale=scaling, **grouped

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from functools import cached_property, partial
 from typing import Literal, TypeAlias
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from ragstack.errors import InputError, RerankingError
 from ragstack.inference.backend import Backend, TokenBatch, chosen_output
 from ragstack.inference.batching import plan_batches
-from ragstack.inference.engine import Engine, Placement
-from ragstack.inference.profile import DeviceType
-from ragstack.inference.role import RERANKER
+from ragstack.inference.budgets import default_pair_tokens
+from ragstack.inference.engine import BatchJob, Engine, Placement
+from ragstack.inference.role import RERANKER, ModelRole
 from ragstack.inference.selection import select_placement
 from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore, name_of
 from ragstack.reranking.cross_encoder_files import CrossEncoderFiles, find_cross_encoder
@@ -26,9 +26,6 @@ from ragstack.reranking.probe import pair_probe
 from ragstack.types import Float32Array, Int32Array
 
 LongPassages: TypeAlias = Literal["windows", "error"]
-
-DEFAULT_BATCH_TOKENS: Mapping[DeviceType, int] = {"cpu": 512, "cuda": 32_768}
-"""Token budget of a batch, padding counted: on a CPU small batches on one thread each, as for the embedder."""
 
 _OUTPUTS = ("logits", "scores")
 
@@ -52,6 +49,7 @@ class CrossEncoderReranker:
     # A logit of -3. Not measured: no cross-encoder could be had where this was written (docs/ranking.md).
     min_relevance = 0.05
     kind = "cross_encoder"
+    role = RERANKER
 
     def __init__(
         self,
@@ -84,9 +82,9 @@ class CrossEncoderReranker:
         self._windows = long_passages == "windows"
         probe = partial(pair_probe, files)
         self._placement = select_placement(
-            files, RERANKER, profile=profile, device=device, threads=threads, probe=probe
+            files, self.role, profile=profile, device=device, threads=threads, probe=probe
         )
-        self._budget = max_batch_tokens or DEFAULT_BATCH_TOKENS[self._placement.profile.device_type]
+        self._budget = max_batch_tokens or default_pair_tokens(self._placement.profile)
         self._lock = threading.Lock()
         self._closed = False
 
@@ -99,18 +97,14 @@ class CrossEncoderReranker:
         with self._lock:
             encoder, _ = self._prepared()
         pairs = encoder.pairs(query.text, ordered)
-        counts = [len(pair.ids) for pair in pairs]
-        batches = self._planned(counts)
         logits = np.full(len(ordered), -np.inf)
-        for batch, found in zip(batches, self._run(query, pairs, batches), strict=True):
-            for row, logit in zip(batch.tolist(), found.tolist(), strict=True):
-                at = pairs[row].index
-                if not np.isfinite(logit):
-                    raise RerankingError(
-                        f"{self.name} gave {logit} for {name_of(ordered[at].chunk)}.",
-                        hint="The weights are damaged, or the model cannot read this text.",
-                    )
-                logits[at] = max(logits[at], logit)
+        for pair, logit in zip(pairs, self._run(query, ordered, pairs).tolist(), strict=True):
+            if not np.isfinite(logit):
+                raise RerankingError(
+                    f"{self.name} gave {logit} for {name_of(ordered[pair.index].chunk)}.",
+                    hint="The weights are damaged, or the model cannot read this text.",
+                )
+            logits[pair.index] = max(logits[pair.index], logit)
         relevance = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
         scores = [
             RerankScore(candidate.chunk.chunk_id, float(logit), float(share), {self.kind: float(logit)})
@@ -137,7 +131,7 @@ class CrossEncoderReranker:
 
     @cached_property
     def _engine(self) -> Engine:
-        return _shared_engine(self._files, self._placement)
+        return _shared_engine(self._files, self._placement, self.role)
 
     def _prepared(self) -> tuple[SequenceEncoder, Engine]:
         """What is loaded once, by a holder of the lock."""
@@ -145,18 +139,19 @@ class CrossEncoderReranker:
             raise self._was_closed()
         return self._encoder, self._engine
 
-    def _planned(self, counts: Sequence[int]) -> list[Int32Array]:
+    def _planned(self, counts: Sequence[int], *, packed: bool) -> list[Int32Array]:
         """Which pairs run together."""
         on_onnx = self._placement.profile.backend != "torch"
         if on_onnx and self._files.scales_with_its_batch:
             return [np.array([row], dtype=np.int32) for row in range(len(counts))]
         if on_onnx and self._files.pad_id is None:
             return plan_batches(counts, self._budget, max_padding=0.0)
-        return plan_batches(counts, self._budget)
+        return plan_batches(counts, self._budget, packed=packed)
 
     def _run(
-        self, query: RerankQuery, pairs: Sequence[Pair], batches: Sequence[Int32Array]
-    ) -> list[NDArray[np.float64]]:
+        self, query: RerankQuery, candidates: Sequence[RerankCandidate], pairs: Sequence[Pair]
+    ) -> NDArray[np.float64]:
+        """The logit of each pair, ``(n,) float64``."""
         with self._lock:
             _, engine = self._prepared()
 
@@ -166,10 +161,20 @@ class CrossEncoderReranker:
                 raise self._was_closed()
             return self._logits(backend, [pairs[row] for row in batch.tolist()])
 
-        futures: list[Future[NDArray[np.float64]]] = []
+        def pair_error(row: int, fault: str, hint: str) -> RerankingError:
+            return RerankingError(f"{name_of(candidates[pairs[row].index].chunk)}: {fault}", hint=hint)
+
+        counts = [len(pair.ids) for pair in pairs]
+        batches = self._planned(counts, packed=engine.packs)
+        logits = np.empty(len(pairs))
+        futures: list[Future[list[NDArray[np.float64]]]] = []
         try:
-            futures += [engine.submit(partial(run, batch=batch)) for batch in batches]
-            return [future.result() for future in futures]
+            for batch in batches:
+                job = BatchJob(batch, [counts[row] for row in batch.tolist()], run, pair_error)
+                futures.append(engine.submit_batch(job))
+            for batch, future in zip(batches, futures, strict=True):
+                logits[batch] = np.concatenate(future.result())
+            return logits
         except CancelledError as error:
             raise self._was_closed() from error
         finally:
@@ -220,11 +225,11 @@ _engines: weakref.WeakValueDictionary[_EngineKey, Engine] = weakref.WeakValueDic
 _loading = threading.Lock()
 
 
-def _shared_engine(files: CrossEncoderFiles, placement: Placement) -> Engine:
+def _shared_engine(files: CrossEncoderFiles, placement: Placement, role: ModelRole) -> Engine:
     """One engine for all rerankers with these weights: a query engine and a model server have one each."""
     key = str(files.weights.root), files.sha256, files.label_tokens, placement
     with _loading:
         engine = _engines.get(key)
         if engine is None:
-            _engines[key] = engine = Engine(files.name, files, placement, RERANKER)
+            _engines[key] = engine = Engine(files.name, files, placement, role)
         return engine

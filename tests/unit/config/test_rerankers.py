@@ -116,9 +116,9 @@ CE = "{reranker: {type: cross_encoder, model: ./m}"
             stages("{reranker: {type: cascade, stages: []}}", "{reranker: {type: crossencoder}, rerank_k: 3}"),
             [
                 '5 reranker.stages[0].reranker.type: unknown reranker "cascade".'
-                " Known: late_interaction, cross_encoder, remote, mine.",
+                " Known: late_interaction, cross_encoder, llm_yes_no, remote, mine.",
                 "6 reranker.stages[1].reranker.type: unknown reranker \"crossencoder\"; did you mean 'cross_encoder'?"
-                " Known: late_interaction, cross_encoder, remote, mine.",
+                " Known: late_interaction, cross_encoder, llm_yes_no, remote, mine.",
             ],
         ),
         (
