@@ -93,9 +93,9 @@ def make_model(folder: Path, model_type: str, kind: str = "base", **settings: An
     }[kind]
     model = auto.from_config(config).eval()
     with torch.no_grad():
-        for name, value in model.named_parameters():
-            if name.endswith("bias"):  # made as zeros, which would hide a bias that is left out
-                value.normal_(std=0.3)
+        for value in model.parameters():
+            if value.ndim == 1:  # biases and norms, made as zeros and ones: one that is left out would not be missed
+                value.add_(torch.randn_like(value), alpha=0.3)
     model.save_pretrained(folder)
     return model
 

@@ -28,11 +28,15 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where and how a model runs: the profile, its devices (``cpu`` or ``cuda:0``, ...), CPU threads in all."""
+    """Where and how a model runs: the profile, its devices (``cpu`` or ``cuda:0``, ...), CPU threads in all.
+
+    ``single_calls`` is the profile of a CPU's single calls where another one starts faster and gives the same.
+    """
 
     profile: Profile
     devices: tuple[str, ...]
     threads: int
+    single_calls: Profile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +152,11 @@ class Engine:
             return self._pool
 
     def _open(self, device: str, use: Use) -> Backend:
+        profile = self.placement.profile
+        if use == "one_call":
+            profile = self.placement.single_calls or profile
         try:
-            return open_backend(self._weights, self.placement.profile, device, self.placement.threads, use, self._role)
+            return open_backend(self._weights, profile, device, self.placement.threads, use, self._role)
         except DeviceMemoryError as error:
             raise self._role.error(
                 f"the {self._role.name} {self._name} does not fit into the memory of {device}: {error.message}",

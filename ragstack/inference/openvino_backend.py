@@ -27,6 +27,7 @@ class OpenVinoBackend:
     """A :class:`ragstack.inference.backend.Backend` on OpenVINO."""
 
     device = "cpu"
+    packs = False
 
     def __init__(self, compiled: ov.CompiledModel, parallel_calls: int, role: ModelRole) -> None:
         self.parallel_calls = parallel_calls

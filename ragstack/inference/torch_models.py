@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from transformers import __version__ as transformers_version
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 from transformers.utils import logging as transformers_logging
 
+from ragstack.errors import DeviceMemoryError
 from ragstack.inference.architectures import BIDIRECTIONAL, PACKED, base_architecture
 from ragstack.inference.model_files import read_json
 from ragstack.inference.profile import ModelWeights
@@ -56,12 +57,18 @@ class TextModel:
         return computed
 
 
+# Those that multiply by their weights, as torch.nn.RMSNorm does; Gemma's multiply by one more.
+_PLAIN_RMS_NORMS = frozenset({"EuroBertRMSNorm", "LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm"})
+
 _models: weakref.WeakValueDictionary[tuple[str, ...], TextModel] = weakref.WeakValueDictionary()
 _loading = threading.Lock()
 
 
 def load_model(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role: ModelRole) -> TextModel:
-    """The model on a device; all who ask for the same one while it is in use share it. Raises the role's error."""
+    """The model on a device; all who ask for the same one while it is in use share it.
+
+    Raises DeviceMemoryError where the device has no room for it, and the role's error for files that can't be run.
+    """
     key = (weights.sha256, role.key, str(weights.label_tokens), str(device), str(dtype))
     with _loading:
         found = _models.get(key)
@@ -81,7 +88,7 @@ def _load(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role:
     module = _read_weights(folder, config, mapping, PACKED_ATTENTION if packs else None, dtype, role)
     encoder = module.base_model
     # Asked for before the encoder is replaced: a model looks at its parts to tell where its words' rows are.
-    words = module.get_output_embeddings().weight[list(weights.label_tokens)] if weights.label_tokens else None
+    words = _words(module, weights.label_tokens) if weights.label_tokens else None
     parameters = inspect.signature(encoder.forward).parameters
     reads_types = "token_type_ids" in parameters and getattr(config, "type_vocab_size", 0) > 1
     pad_id = config.pad_token_id
@@ -92,6 +99,7 @@ def _load(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role:
         for part in module.modules():
             if hasattr(part, "is_causal"):
                 part.is_causal = False
+    _fuse_norms(module)
     if packs:
         packed = _PackedEncoder(encoder)
         if encoder is not module:
@@ -99,11 +107,24 @@ def _load(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role:
         encoder = packed
     compute = _head(module, encoder, words, written, hidden_only=hidden_only)
     output = "last_hidden_state" if hidden_only else "logits"
-    return TextModel(output, reads_types, packs, pad_id, compute.to(device).eval())
+    return TextModel(output, reads_types, packs, pad_id, _on_device(compute, device, role).eval())
+
+
+def _on_device(module: torch.nn.Module, device: torch.device, role: ModelRole) -> torch.nn.Module:
+    try:
+        return module.to(device)
+    except torch.OutOfMemoryError as error:
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+    # Outside of the handler, whose error holds on to what was copied so far.
+    module.to("cpu")
+    torch.cuda.empty_cache()
+    raise DeviceMemoryError(
+        f"{device} has no memory for the weights: {reason}", hint=f"Set {role.key}.device, or choose a smaller model."
+    )
 
 
 def _head(
-    module: Any, encoder: Any, words: torch.Tensor | None, written: Mapping[str, Any], *, hidden_only: bool
+    module: Any, encoder: Any, words: _Words | None, written: Mapping[str, Any], *, hidden_only: bool
 ) -> torch.nn.Module:
     """What of a model is run: nothing that only makes values which nobody asked for."""
     if hidden_only:
@@ -178,6 +199,17 @@ def _read_weights(
     return module
 
 
+def _fuse_norms(module: torch.nn.Module) -> None:
+    """Norms as one kernel of PyTorch's instead of the six operations that `transformers` writes out."""
+    for parent in list(module.modules()):
+        children: list[tuple[str, Any]] = list(parent.named_children())
+        for name, norm in children:
+            if type(norm).__name__ in _PLAIN_RMS_NORMS:
+                fused = torch.nn.RMSNorm(norm.weight.shape, eps=norm.variance_epsilon, device="meta")
+                fused.weight = norm.weight
+                setattr(parent, name, fused)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without progress bars and warnings: what matters of them is checked and raised."""
@@ -247,20 +279,46 @@ class _Logits(torch.nn.Module):
         return self.module(**inputs).logits
 
 
-class _WordLogits(torch.nn.Module):
-    """The logits of a few words after the last token of each text; ``rows`` ``(labels, dim)`` are their weights."""
+@dataclass(frozen=True)
+class _Words:
+    """What makes logits of a few words: ``rows`` ``(labels, dim)`` and ``bias`` ``(labels,)`` of the output layer.
+
+    ``cap`` is what the model holds its logits below; None: nothing.
+    """
 
     rows: torch.Tensor
+    bias: torch.Tensor | None
+    cap: float | None
 
-    def __init__(self, encoder: Any, rows: torch.Tensor) -> None:
+
+def _words(module: Any, tokens: Sequence[int]) -> _Words:
+    layer, kept = module.get_output_embeddings(), list(tokens)
+    # In fp32: the answer is a small difference of two large numbers, of which bf16 keeps three digits.
+    rows, bias = (
+        None if values is None else values[kept].detach().float().clone() for values in (layer.weight, layer.bias)
+    )
+    assert rows is not None
+    return _Words(rows, bias, getattr(module.config, "final_logit_softcapping", None))
+
+
+class _WordLogits(torch.nn.Module):
+    """The logits of a few words after the last token of each text, in fp32."""
+
+    rows: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __init__(self, encoder: Any, words: _Words) -> None:
         super().__init__()
         self.encoder = encoder
-        self.register_buffer("rows", rows.detach().clone())
+        self.cap = words.cap
+        self.register_buffer("rows", words.rows)
+        self.register_buffer("bias", words.bias)
 
     def forward(self, inputs: Mapping[str, Any]) -> Any:
         hidden = self.encoder(**inputs).last_hidden_state
         last = inputs["attention_mask"].sum(dim=1) - 1
-        return linear(hidden[torch.arange(len(last), device=last.device), last], self.rows)
+        logits = linear(hidden[torch.arange(len(last), device=last.device), last].float(), self.rows, self.bias)
+        return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
 
 
 class _MeanPooledLogits(torch.nn.Module):

@@ -152,6 +152,15 @@ def test_a_causal_language_model_gives_the_logits_of_the_words_asked_for(tmp_pat
         np.testing.assert_allclose(found[index], own.logits[0, -1, [41, 7]].numpy(), atol=5e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("model_type", "fused"), [("llama", True), ("qwen3", True), ("gemma3_text", False)])
+def test_norms_are_one_kernel_where_it_computes_the_same(model_type: str, fused: bool, tmp_path: Path) -> None:
+    make_model(tmp_path, model_type)
+    model = opened(tmp_path)._model
+    assert model is not None
+    norms = [part for part in model._compute.modules() if type(part).__name__.endswith("RMSNorm")]
+    assert norms and all(isinstance(norm, torch.nn.RMSNorm) == fused for norm in norms)
+
+
 def test_a_padding_token_within_a_text_has_the_position_that_the_model_gives_it(tmp_path: Path) -> None:
     model = make_model(tmp_path, "xlm-roberta")
     batch = random_batch((12, 9))
@@ -235,6 +244,22 @@ def test_no_memory_left_is_said_so_that_a_smaller_batch_may_follow(tmp_path: Pat
         backend.run(random_batch((15, 15)), "last_hidden_state")
     assert raised.value.__context__ is None  # whose frames would keep the batch's tensors
     assert hidden(backend, random_batch((15,))).shape == (1, 15, 32)
+
+
+def test_a_model_that_does_not_fit_is_told_from_one_that_cannot_be_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_model(tmp_path, "bert")
+    move = torch.nn.Module.to
+
+    def full(module: Any, device: Any) -> Any:
+        if isinstance(device, torch.device):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return move(module, device)
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(DeviceMemoryError, match="no memory for the weights: CUDA out of memory"):
+        opened(tmp_path)
 
 
 def test_other_failures_name_the_batch(tmp_path: Path) -> None:
