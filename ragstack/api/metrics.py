@@ -126,7 +126,7 @@ class Metrics:
         self.batch_texts.observe(texts)
         self.batch_tokens.observe(sum(token_counts))
         if isinstance(embedder, BudgetedEmbedder):  # others do not say whether they pad
-            plan = plan_batches(token_counts, embedder.max_batch_tokens)
+            plan = [] if embedder.packs else plan_batches(token_counts, embedder.max_batch_tokens)
             self.batch_padding.observe(padding_share(token_counts, plan))
 
     def observe_pair_batch(self, token_counts: Sequence[int]) -> None:

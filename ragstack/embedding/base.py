@@ -127,10 +127,16 @@ class PipelinedEmbedder(Embedder, Protocol):
 
 @runtime_checkable
 class BudgetedEmbedder(Embedder, Protocol):
-    """An embedder that says by which budget it cuts texts into batches, padding counted."""
+    """An embedder that says by which budget it cuts texts into batches, padding counted.
+
+    ``packs``: it computes no padding, so that none is counted.
+    """
 
     @property
     def max_batch_tokens(self) -> int: ...
+
+    @property
+    def packs(self) -> bool: ...
 
 
 @runtime_checkable
