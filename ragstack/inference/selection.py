@@ -27,6 +27,10 @@ PROFILE_VARIABLES = {"embedder": "RAGSTACK_MODEL_PROFILE", "reranker": "RAGSTACK
 """The environment variable that names the profile of each role's model; it outranks the config."""
 
 
+_LARGE = 10**9
+"""Parameters from which on a CPU is a slow judge."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What was asked for: a profile by name or id, devices (``cpu``, ``cuda``, ``cuda:1``, or a list of GPUs).
@@ -93,7 +97,7 @@ def select_placement(
 
     found = select(facts, role, hardware, find_runtimes(), wanted, judged_by(records, passes))
     _announce(found, role, hardware)
-    return Placement(found.selected.profile, found.selected.devices, used_threads, _for_single_calls(found))
+    return Placement(found.selected.profile, found.selected.devices, used_threads, _stand_in(found))
 
 
 def wanted_by(
@@ -102,7 +106,7 @@ def wanted_by(
     """What a block's settings and the environment ask for."""
     variable = PROFILE_VARIABLES[role.key]
     if environ.get(variable):
-        return Wanted(environ[variable].strip(), device, variable)
+        return Wanted(environ[variable].strip().lower(), device, variable)
     return Wanted(profile, device, f"{role.key}.profile" if profile is not None else "")
 
 
@@ -159,16 +163,23 @@ def expected_selection(
 
 
 def fp32_profiles(facts: ModelFacts, hardware: Hardware, runtimes: Runtimes) -> list[ModelProfile]:
-    """What others are compared with: fp32 profiles that can run here, those of ONNX Runtime and of the CPU first."""
+    """What others are compared with: fp32 profiles that can run here, those of the CPU and of ONNX Runtime first.
+
+    Of a large model those of a GPU come first: a CPU would take minutes.
+    """
     exact = [found for found in list_profiles(facts, hardware, runtimes) if found.runnable and _is_exact(found)]
     trusted = ("onnxruntime", "torch", "openvino", "tensorrt")
-    return sorted(exact, key=lambda found: (found.profile.device_type, trusted.index(found.profile.backend)))
+    first: DeviceType = "cuda" if facts.parameters > _LARGE else "cpu"
+    return sorted(
+        exact, key=lambda found: (found.profile.device_type != first, trusted.index(found.profile.backend), found.count)
+    )
 
 
-def _for_single_calls(found: Selection) -> Profile | None:
-    """ONNX Runtime in place of OpenVINO, which takes most of a second longer to load and gives the same in fp32.
+def _stand_in(found: Selection) -> Profile | None:
+    """ONNX Runtime beside OpenVINO, which takes longer to load, gives the same in fp32, and knows fewer operators.
 
-    A command that asks one question ends before that is earned back. Who asked for a profile gets that alone.
+    A command that asks one question ends before OpenVINO's start is earned back. Who asked for a profile gets that
+    alone.
     """
     if found.asked_by or found.selected.profile != Profile("openvino", "cpu", "fp32"):
         return None
@@ -255,7 +266,10 @@ def _nothing(
             f"{on} the model runs in lower precision only, which is not chosen by itself unless it passed its check.",
             f"Ask for one. {_possible(profiles)}",
         )
-    reasons = "; ".join(f"{found.name}: {found.reason}" for found in profiles)
+    lacking: dict[str, list[str]] = {}
+    for found in profiles:
+        lacking.setdefault(found.reason, []).append(found.name)
+    reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in lacking.items())
     return role.input_error("model", f"nothing can run it {on}.", f"What is missing: {reasons}.")
 
 

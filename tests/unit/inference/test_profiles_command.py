@@ -65,9 +65,22 @@ def test_registered_models_need_no_files(capsys: pytest.CaptureFixture[str]) -> 
     assert found["selected"]["name"] == "torch-cuda-bf16"
     found = listed(capsys, "--model", "Qwen3-Reranker-4B", "--gpu", "l4", "--gpus", "4")["models"][0]
     assert (found["role"], found["selected"]["name"]) == ("reranker", "torch-cuda-bf16-x4")
-    assert main(["profiles", "--model", "Qwen3-Embedding-8B", "--gpu", "t4", "--json"]) == 2
-    found = json.loads(capsys.readouterr().out.rsplit("\n{\n", 1)[0])["models"][0]
-    assert found["selected"] is None and "nothing can run it" in found["error"]
+    found = listed(capsys, "--model", "Qwen3-Embedding-8B", "--gpu", "t4")["models"][0]
+    by_name = {profile["name"]: profile for profile in found["profiles"]}
+    assert "it needs about 17.9 GiB; Tesla T4 has 15.0" in by_name["torch-cuda-fp16"]["obstacles"][0]["reason"]
+    assert found["selected"]["name"] == "torch-cpu-fp32"
+
+
+def test_what_cannot_be_selected_is_an_error_in_either_form(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAGSTACK_MODEL_PROFILE", "torch-cuda-bf16")
+    assert main(["profiles", "--gpu", "t4", "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)["models"][0]
+    assert found["selected"] is None and "RAGSTACK_MODEL_PROFILE: torch-cuda-bf16 cannot run here" in found["error"]
+    assert main(["profiles", "--gpu", "t4"]) == 2
+    out, err = capsys.readouterr()
+    assert "MODEL PROFILES" in out and "Selected" not in out and "Possible here: tensorrt-cuda-fp16" in err
 
 
 def test_the_config_and_the_variable_are_heeded(
@@ -198,6 +211,16 @@ def test_nothing_heavy_is_imported_to_choose_a_profile() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_openvino_reports_to_nobody() -> None:
+    code = (
+        "import sys, ragstack.inference.openvino_backend\n"
+        "from openvino.tools.ovc import telemetry_utils\n"
+        "print(telemetry_utils.tm.__name__, 'openvino_telemetry' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "False"]
 
 
 def _runtime_of(backend: Any) -> str:
