@@ -20,14 +20,15 @@ from ragstack.assembly import SharedIndex, build_bm25, keeps_token_vectors
 from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig, RootConfig
 from ragstack.config.server_documents import INCOMING, upload_dir
-from ragstack.embedding.base import BudgetedEmbedder, Embedder
+from ragstack.embedding.base import Embedder
 from ragstack.errors import InputError, InterruptedRunError, StoreError
+from ragstack.indexer.batches import ChunkBuffer, request_tokens
 from ragstack.indexer.discovery import Discovery, FoundFile, discover
 from ragstack.indexer.encoding import EncodeQueue, Encoding
 from ragstack.indexer.generations import GenerationChoice, Workspace
 from ragstack.indexer.interruption import Interruption
 from ragstack.indexer.overlap import Writer, preloaded, prepared_ahead
-from ragstack.indexer.prepare import Failed, Preparation, Prepared, PreparedChunk, Unchanged, Vanished
+from ragstack.indexer.prepare import Failed, Preparation, Prepared, Unchanged, Vanished
 from ragstack.indexer.report import FailedSource, IndexProgress, IndexReport, SilentProgress
 from ragstack.indexer.roots import membership, narrowed, require_sources, resolve_scopes
 from ragstack.indexer.source_languages import counted_languages, languages_warning
@@ -38,9 +39,6 @@ from ragstack.source_names import name_of_path, path_of_name
 # A file whose modification time is this close to the moment it was read may have been written again
 # within the same tick of the file system's clock, so its times prove nothing (git calls it racy).
 _RACY_NS = 2_000_000_000
-# Token vectors of 128 chunks take some 30 MB until they are compressed, and sorted by length they leave no padding
-# to speak of. A device that takes more at a time gets several of its batches, so that these can be sorted too.
-_LEAST_BATCH, _BUDGETS_PER_BATCH = 128, 4
 
 
 @dataclass(frozen=True)
@@ -253,7 +251,6 @@ class _Run:
         )
         cache = self.workspace.embedding_cache(choice)
         encoding = Encoding(embedder, build_bm25(self.config), keeps_token_vectors(self.config), cache)
-        batch_chunks = self._batch_chunks(embedder)
         touched: list[Unchanged] = []
         deleted = list(gone)
         outcomes = prepared_ahead(
@@ -266,8 +263,9 @@ class _Run:
             EncodeQueue(encoding, writer, self.interruption, self._on_encoded) as queue,
         ):
             group: list[Prepared] = []
-            buffer: list[PreparedChunk] = []
-            in_group = 0
+            buffer = ChunkBuffer()
+            chunks = tokens = 0  # of the group
+            wanted_tokens = request_tokens(embedder, with_tokens=encoding.with_tokens)
             for file, outcome in outcomes:
                 self.interruption.check()
                 self.progress.read(file.stat.size_bytes)
@@ -280,22 +278,20 @@ class _Run:
                     self._count_unchanged(published[outcome.source_id])
                 else:
                     group.append(outcome)
-                    buffer += outcome.chunks
-                    in_group += len(outcome.chunks)
+                    buffer.extend(outcome.chunks)
+                    chunks += len(outcome.chunks)
+                    tokens += sum(item.chunk.token_count for item in outcome.chunks)
                     self._count_prepared(outcome, published)
                     for warning in outcome.warnings:
                         self._warn(warning)
-                size = self.workspace.group_chunks()
-                part = min(size, batch_chunks)
-                # A few chunks more than that stay with their batch: the embedder would run dry over a small rest.
-                while len(buffer) > part + part // 4:
-                    queue.stage(buffer[:part])
-                    del buffer[:part]
-                if in_group >= size or len(group) >= size:
-                    queue.stage(buffer)
+                size = self.workspace.request_size(wanted_tokens)
+                for full in buffer.take_full(size.request):
+                    queue.stage(full)
+                if size.reached(chunks, tokens) or len(group) >= size.most_files:
+                    queue.stage(buffer.take_rest())
                     queue.publish(group, ())
-                    group, buffer, in_group = [], [], 0
-            queue.stage(buffer)
+                    group, chunks, tokens = [], 0, 0
+            queue.stage(buffer.take_rest())
             if group or deleted:
                 queue.publish(group, deleted)
         self.report.deleted = len(deleted)
@@ -304,12 +300,6 @@ class _Run:
             [(item.source_id, item.stat, item.checked_at_ns, item.source_uri) for item in touched],
         )
         fault_point("touched")
-
-    def _batch_chunks(self, embedder: Embedder) -> int:
-        """How many chunks are embedded and staged at a time: few, since token vectors on their way are large."""
-        budget = embedder.max_batch_tokens if isinstance(embedder, BudgetedEmbedder) else 0
-        chunk_tokens: int = getattr(self.config.chunker, "max_tokens", embedder.info.max_tokens)
-        return max(_LEAST_BATCH, _BUDGETS_PER_BATCH * budget // chunk_tokens)
 
     def _on_encoded(self, chunks: int, fresh: int, tokens: int) -> None:
         self.report.chunks_written += chunks
