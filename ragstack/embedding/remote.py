@@ -150,15 +150,18 @@ class RemoteEmbedder:
         )
 
     def _counts(self, texts: Sequence[str], info: ModelInfo) -> list[int]:
-        """The tokens of texts that have their prompts. Raises EmbeddingError for one known to be too long."""
+        """The tokens of texts that have their prompts. Raises EmbeddingError for one too long: servers may cut it."""
         for index, text in enumerate(texts):
             _check_text(index, text)
         counts = self.tokenizer.count(texts)
         longest = max(counts, default=0)
-        if self._counting.is_exact and longest > info.max_tokens:
+        if longest > info.max_tokens:
+            about, advice = (
+                ("", "") if self._counting.is_exact else ("about ", ", or name the model's embedder.tokenizer")
+            )
             raise EmbeddingError(
-                f"text {counts.index(longest)}: {longest} tokens; {info.name} reads at most {info.max_tokens}.",
-                hint="Cut the text, or lower chunker.max_tokens.",
+                f"text {counts.index(longest)}: {about}{longest} tokens; {info.name} reads at most {info.max_tokens}.",
+                hint=f"Cut the text, or lower chunker.max_tokens{advice}.",
             )
         return counts
 

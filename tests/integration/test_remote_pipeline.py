@@ -86,11 +86,15 @@ def test_a_server_gives_the_vectors_of_its_model(api: str, servers: dict[str, st
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
         info = remote.info
         assert (info.dim, info.languages) == (384, ("en",))
-        with pytest.raises(EmbeddingError, match=r"all-MiniLM-L6-v2 at http.*text 1"):
+        with pytest.raises(EmbeddingError, match=r"text 1: about 600 tokens; all-MiniLM-L6-v2 reads at most 338"):
             remote.embed(["short", "word " * 600], "passage")
     finally:
         local.close()
         remote.close()
+    hopeful = RemoteEmbedder(config.model_copy(update={"max_tokens": 4096}))
+    with pytest.raises(EmbeddingError, match=r"all-MiniLM-L6-v2 at http.*status 4\d\d: text 1: .*at most 510 tokens"):
+        hopeful.embed(["short", "word " * 600], "passage")
+    hopeful.close()
 
 
 @pytest.fixture(scope="module")

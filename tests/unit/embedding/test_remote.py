@@ -467,7 +467,10 @@ def test_texts_are_counted_before_they_are_sent(server: RerankReplay, remote: Ca
     with pytest.raises(EmbeddingError, match="text 1: 15 tokens; m reads at most 14"):
         embedder.embed(["short", "a " * 15], "passage")
     assert server.seen == []
-    remote(max_tokens=16).embed(["a " * 15], "passage")  # an estimate refuses nothing
+    with pytest.raises(EmbeddingError, match="text 0: about 9 tokens; m reads at most 8") as caught:
+        remote(max_tokens=16).embed(["a " * 9], "passage")
+    assert "embedder.tokenizer" in caught.value.hint
+    assert server.seen == []
 
 
 def test_mistakes_of_the_caller(server: RerankReplay, remote: Callable[..., RemoteEmbedder]) -> None:
