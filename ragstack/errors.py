@@ -12,7 +12,8 @@
     │       ├── IndexFormatError       written by another format version, or damaged
     │       └── EmptyRootError         a root is missing or suddenly empty; nothing was deleted
     ├── SourceError                    one source could not be read or parsed; the run goes on, exit status 3
-    ├── EmbeddingError                 the model failed: bad weights, NaN, input too long
+    ├── EmbeddingError                 the model failed: bad weights, a runtime's fault
+    │   ├── TextError                  one of the texts cannot be embedded: too long, NaN; names it
     │   └── EmbeddingServerError       the server of a remote model cannot be reached, or gave what cannot be used
     ├── RerankingError                 a reranker's model or server failed, or gave what cannot be used
     ├── DeviceMemoryError              a batch was too large for a device; caught where batches are made
@@ -148,6 +149,19 @@ class SourceError(RagstackError):
 
 class EmbeddingError(RagstackError):
     """A model could not be loaded or gave an unusable result."""
+
+
+class TextError(EmbeddingError):
+    """One of the texts of a request cannot be embedded, or its vector cannot be used.
+
+    ``text_index`` is its position in the request; ``fault`` is the message without it, for callers that know the text
+    by another name.
+    """
+
+    def __init__(self, text_index: int, fault: str, *, hint: str = "") -> None:
+        super().__init__(f"text {text_index}: {fault}", hint=hint)
+        self.text_index = text_index
+        self.fault = fault
 
 
 class EmbeddingServerError(EmbeddingError):

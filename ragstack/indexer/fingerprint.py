@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from ragstack.assembly import build_bm25, reranker_blocks, token_vectors_kept
+from ragstack.assembly import build_bm25, reranker_blocks, reranker_files, token_vectors_kept
 from ragstack.chunking.base import Chunker
 from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig
-from ragstack.config.rerankers import CrossEncoderConfig
+from ragstack.config.rerankers import CrossEncoderConfig, LlmYesNoConfig
 from ragstack.embedding.base import ModelInfo
 from ragstack.parsing.registry import PARSERS
-from ragstack.reranking.cross_encoder_files import find_cross_encoder
 from ragstack.types import canonical_json, sha256_hex
 
 INDEX_FORMAT = 1
@@ -43,7 +43,10 @@ def describe_change(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 
 def check_model_limits(loaded: LoadedConfig, model: ModelInfo) -> None:
-    """Raise ConfigError when chunks can be longer than the model reads, or a reranker that reads them whole."""
+    """Raise ConfigError when chunks can be longer than the model reads, or a reranker that reads them whole.
+
+    A reranker's folder that is there already is looked at, so that what no query could use is said before indexing.
+    """
     max_tokens = getattr(loaded.config.chunker, "max_tokens", None)
     limit = model.text_tokens("passage")
     if max_tokens is not None and max_tokens > limit:
@@ -53,12 +56,17 @@ def check_model_limits(loaded: LoadedConfig, model: ModelInfo) -> None:
             hint=f"Set chunker.max_tokens to {limit} or less.",
         )
     for block in reranker_blocks(loaded.config):
-        if max_tokens is not None and isinstance(block, CrossEncoderConfig) and block.long_passages == "error":
-            files = find_cross_encoder(block.model, block.revision, max_tokens=block.max_tokens, label=block.label)
-            if max_tokens >= files.max_tokens:
-                raise loaded.error(
-                    "chunker.max_tokens",
-                    f"{max_tokens} is too much for the {files.max_tokens} tokens that {files.name} reads of query and"
-                    " passage together",
-                    hint="Lower chunker.max_tokens, or set reranker.long_passages to windows.",
-                )
+        if not isinstance(block, (CrossEncoderConfig, LlmYesNoConfig)):
+            continue
+        whole = max_tokens if block.long_passages == "error" else None
+        # A repository is not fetched for an index alone, which may be made elsewhere than queries are answered.
+        if whole is None and not Path(block.model).expanduser().is_dir():
+            continue
+        files = reranker_files(block)
+        if whole is not None and whole >= files.max_tokens:
+            raise loaded.error(
+                "chunker.max_tokens",
+                f"{whole} is too much for the {files.max_tokens} tokens that {files.name} reads of query and"
+                " passage together",
+                hint="Lower chunker.max_tokens, or set reranker.long_passages to windows.",
+            )

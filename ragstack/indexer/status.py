@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ragstack.embedding.models import MODELS
+from ragstack.embedding.models import card_of
 from ragstack.indexer.disk import disk_bytes
 from ragstack.indexer.source_languages import counted_languages, unread_languages
 from ragstack.ledger.schema import ERASING_FILE, LEDGER_FILE, REPAIRING_FILE
@@ -72,7 +72,8 @@ def _generation(generation: Generation) -> dict[str, Any]:
 
 def _languages_read(ledger: Ledger, generation: Generation) -> tuple[str, ...]:
     """What the generation's model reads; empty where its files do not say."""
-    card = MODELS.get(ledger.config_of(generation.generation)["config"]["embedder"].get("model"))
+    model = ledger.config_of(generation.generation)["config"]["embedder"].get("model")
+    card = card_of(model) if isinstance(model, str) else None
     return () if card is None else card.languages
 
 

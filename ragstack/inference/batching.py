@@ -8,15 +8,21 @@ import numpy as np
 
 from ragstack.types import Int32Array
 
+PACKED_PADDING = 0.75
+"""Most padding in a batch that a backend computes without it: of its result's array, which has it still."""
 
-def plan_batches(token_counts: Sequence[int], max_batch_tokens: int, *, max_padding: float = 0.05) -> list[Int32Array]:
+
+def plan_batches(
+    token_counts: Sequence[int], max_batch_tokens: int, *, max_padding: float = 0.05, packed: bool = False
+) -> list[Int32Array]:
     """Group texts into batches, longest first; returns one ``(n,) int32`` array of indices per batch.
 
     ``token_counts`` are what the model reads of each text, special tokens included. A batch of ``n``
     texts costs ``n * longest`` tokens, padding counted, and at most ``max_batch_tokens``; a text that is
     longer than the budget is a batch of its own. In a batch, padding is at most the share
-    ``max_padding`` of that cost. Every index is in exactly one batch. Texts of equal length keep their
-    order, so the plan is a function of the counts.
+    ``max_padding`` of that cost. Texts that are ``packed`` cost nothing but themselves, and padding may be the
+    share :data:`PACKED_PADDING`, or ``max_padding`` if that is more. Every index is in exactly one batch. Texts
+    of equal length keep their order, so the plan is a function of the counts.
 
     Raises ValueError for a budget below 1, a share outside [0, 1] or a negative count.
     """
@@ -24,6 +30,8 @@ def plan_batches(token_counts: Sequence[int], max_batch_tokens: int, *, max_padd
         raise ValueError(f"max_batch_tokens must be at least 1, got {max_batch_tokens}")
     if not 0 <= max_padding <= 1:
         raise ValueError(f"max_padding must be between 0 and 1, got {max_padding}")
+    if packed:
+        max_padding = max(max_padding, PACKED_PADDING)
     counts = np.asarray(token_counts, dtype=np.int64).reshape(-1)
     if counts.size and counts.min() < 0:
         raise ValueError(f"token_counts[{int(counts.argmin())}] is negative: {int(counts.min())}")
@@ -36,8 +44,9 @@ def plan_batches(token_counts: Sequence[int], max_batch_tokens: int, *, max_padd
         if position == start:
             longest, filled = count, count
             continue
-        cost = size * longest
-        if cost > max_batch_tokens or cost - filled - count > max_padding * cost:
+        area = size * longest
+        cost = filled + count if packed else area
+        if cost > max_batch_tokens or area - filled - count > max_padding * area:
             batches.append(order[start:position])
             start, longest, filled = position, count, count
         else:

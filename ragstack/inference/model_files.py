@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,17 @@ _MOVING_REVISIONS = frozenset({"main", "master", "head"})
 WEIGHTS_PATTERNS = (
     "model.onnx",
     "model.onnx_data",
+    "model.onnx.data",
     "onnx/model.onnx",
     "onnx/model.onnx_data",
+    "onnx/model.onnx.data",
     "tokenizer.json",
+    "tokenizer_config.json",
     "config.json",
 )
 """What every model needs of its repository."""
+SAFETENSORS_PATTERNS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
+"""What is fetched too where PyTorch is installed, which alone runs them."""
 
 
 def find_folder(model: str, revision: str | None, role: ModelRole, patterns: Sequence[str]) -> Path | None:
@@ -35,7 +41,9 @@ def find_folder(model: str, revision: str | None, role: ModelRole, patterns: Seq
     if revision is None and is_path:
         if not path.is_dir():
             raise role.input_error(
-                "model", f"there is no folder {model!r}.", "Give a folder with model.onnx, tokenizer.json, config.json."
+                "model",
+                f"there is no folder {model!r}.",
+                "Give a folder with model.onnx or model.safetensors, tokenizer.json, config.json.",
             )
         return path.resolve()
     if _HUB_ID.match(model):
@@ -72,8 +80,9 @@ def download(repo_id: str, revision: str, role: ModelRole, patterns: Sequence[st
     """The local copy of a repository's files at a revision, fetched unless it is whole in the cache."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - only this route needs it, and it starts slowly
 
+    wanted = [*patterns, *(SAFETENSORS_PATTERNS if runs_safetensors() else ())]
     try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(patterns)))
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=wanted))
     except Exception as error:  # the client's own errors, its transport's and the system's; all mean the same here
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise role.error(
@@ -82,6 +91,11 @@ def download(repo_id: str, revision: str, role: ModelRole, patterns: Sequence[st
             hint="Check the id, the revision and the network (HF_HUB_OFFLINE forbids downloads), or download the "
             f"repository elsewhere and set {role.key}.model to that folder.",
         ) from error
+
+
+def runs_safetensors() -> bool:
+    """True where the packages are installed that run weights without a graph. Imports neither."""
+    return find_spec("torch") is not None and find_spec("transformers") is not None
 
 
 def weights_file(folder: Path, role: ModelRole) -> Path:
@@ -97,7 +111,11 @@ def weights_file(folder: Path, role: ModelRole) -> Path:
 
 def external_data(weights: Path) -> Path:
     """The file beside the graph that holds the tensors of large models; it may not exist."""
-    return weights.with_name(weights.name + "_data")
+    # PyTorch's newer exporter names it otherwise than optimum.
+    return next(
+        (p for p in map(weights.with_name, (f"{weights.name}_data", f"{weights.name}.data")) if p.is_file()),
+        weights.with_name(f"{weights.name}_data"),
+    )
 
 
 def read_weights(weights: Path, sha256: str, role: ModelRole) -> bytes | Path:

@@ -12,7 +12,7 @@ from ragstack.inference.role import ModelRole
 Use: TypeAlias = Literal["many_calls", "one_call"]
 """Whether a backend works on batch after batch, as many at a time as suit it, or on a single one now and then."""
 
-_OPENERS: dict[BackendName, str] = {
+BACKEND_MODULES: dict[BackendName, str] = {
     "onnxruntime": "ragstack.inference.onnx_backend",
     "openvino": "ragstack.inference.openvino_backend",
     "torch": "ragstack.inference.torch_backend",
@@ -34,5 +34,5 @@ def open_backend(
     Raises MissingExtraError where the profile's runtime is not installed, and the role's error for a model that cannot
     be run.
     """
-    opener = cast(_Opener, getattr(import_module(_OPENERS[profile.backend]), "open_backend"))  # noqa: B009
+    opener = cast(_Opener, getattr(import_module(BACKEND_MODULES[profile.backend]), "open_backend"))  # noqa: B009
     return opener(weights, profile, device, threads, use, role)

@@ -41,6 +41,22 @@ class ModelWeights(Protocol):
     def formats(self) -> frozenset[WeightsFormat]:
         """The forms in which they are at hand."""
 
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens of one input, special ones included."""
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers they hold; 0 where nobody knows."""
+
+    @property
+    def label_tokens(self) -> tuple[int, ...]:
+        """Of a causal language model that answers with one word: those words' tokens.
+
+        Their logits after a text's last token are then the output ``logits`` ``(n, labels)``, and no others are made.
+        Empty: the model has the head that its role asks for.
+        """
+
     def onnx(self) -> bytes | Path:
         """The graph with its weights, checked: bytes, or a path where the tensors lie in a file beside it."""
 

@@ -9,6 +9,7 @@ RERANKERS = Registry(
     {
         "late_interaction": Entry("ragstack.reranking.late_interaction:LateInteractionReranker"),
         "cross_encoder": Entry("ragstack.reranking.cross_encoder:CrossEncoderReranker"),
+        "llm_yes_no": Entry("ragstack.reranking.llm_yes_no:LlmYesNoReranker"),
         "remote": Entry("ragstack.reranking.remote:RemoteReranker", extra="client"),
         "cascade": Entry("ragstack.reranking.cascade:CascadeReranker"),
         "none": Entry("ragstack.reranking.none:NoReranker"),

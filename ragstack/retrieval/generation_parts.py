@@ -20,8 +20,8 @@ from ragstack.assembly import (
     token_vector_store,
 )
 from ragstack.cancellation import Cancellation
-from ragstack.config.embedders import RemoteEmbedderConfig, reachable
-from ragstack.config.models import PipelineConfig
+from ragstack.config.embedders import LocalEmbedderConfig, RemoteEmbedderConfig, reachable
+from ragstack.config.models import EmbedderConfig, PipelineConfig
 from ragstack.config.rerankers import CascadeConfig, LateInteractionConfig, NoRerankerConfig
 from ragstack.embedding.base import Embedder, Embeddings, InputType, Output, submit
 from ragstack.embedding.bm25 import Bm25Encoder
@@ -41,6 +41,7 @@ from ragstack.retrieval.word_vectors import word_tokens
 from ragstack.types import Float32Array, TokenVectors
 
 _BLOCKS_OF_THE_INDEX = ("fields", "chunker", "embedder")
+_HOW_IT_RUNS = ("max_batch_tokens", "threads", "profile", "device")
 
 Frequencies = Callable[[int, Sequence[int]], Float32Array]
 """Document frequencies in the snapshot of the ``TERMS`` or ``TOKENS`` with the given ids."""
@@ -255,6 +256,15 @@ def as_built(snapshot: Snapshot) -> PipelineConfig:
     return PipelineConfig.model_validate({"version": 1, **snapshot.config["config"]})
 
 
+def _as_run_here(indexed: EmbedderConfig, configured: EmbedderConfig) -> EmbedderConfig:
+    """The model of the index, run as the config says: an index may be asked on another machine than it was made on."""
+    if not (isinstance(indexed, LocalEmbedderConfig) and isinstance(configured, LocalEmbedderConfig)):
+        return indexed
+    if (indexed.model, indexed.revision) != (configured.model, configured.revision):
+        return indexed
+    return indexed.model_copy(update={name: getattr(configured, name) for name in _HOW_IT_RUNS})
+
+
 def as_indexed(config: PipelineConfig, snapshot: Snapshot) -> PipelineConfig:
     """The config with the blocks that the index was built with; a remote model is where ``config`` says it is.
 
@@ -263,7 +273,7 @@ def as_indexed(config: PipelineConfig, snapshot: Snapshot) -> PipelineConfig:
     """
     indexed = as_built(snapshot)
     update: dict[str, Any] = {name: getattr(indexed, name) for name in _BLOCKS_OF_THE_INDEX}
-    update["embedder"] = reachable(indexed.embedder, config.embedder)
+    update["embedder"] = _as_run_here(reachable(indexed.embedder, config.embedder), config.embedder)
     if keeps_token_vectors(config) and not keeps_token_vectors(indexed):
         update["reranker"] = NoRerankerConfig()
     elif isinstance(config.reranker, (LateInteractionConfig, CascadeConfig)):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ragstack.embedding.base import Embeddings, InputType, ModelInfo, Output
 from ragstack.embedding.bm25 import Bm25Encoder
-from ragstack.errors import EmbeddingError, InputError
+from ragstack.errors import EmbeddingError, InputError, TextError
 from ragstack.retrieval.word_vectors import digest, spelling_vector
 from ragstack.types import Float32Array, Int32Array, TokenVectors, canonical_json, sha256_hex
 
@@ -111,8 +111,9 @@ class HashingEmbedder:
     def _token_vectors(self, index: int, text: str) -> TokenVectors:
         spans = self.tokenizer.char_spans(text)
         if len(spans) > self._max_tokens:
-            raise EmbeddingError(
-                f"text {index}: {len(spans)} tokens; the hashing embedder reads at most {self._max_tokens}.",
+            raise TextError(
+                index,
+                f"{len(spans)} tokens; the hashing embedder reads at most {self._max_tokens}.",
                 hint="Cut the text, or lower chunker.max_tokens.",
             )
         found = [self._vector(text[start:end].casefold()) for start, end in spans]

@@ -8,12 +8,21 @@ from collections.abc import Iterator
 import pytest
 
 from ragstack import errors
-from ragstack.errors import ConfigError, ConfigProblem, MissingExtraError, PartialWriteError, RagstackError, RemoteError
+from ragstack.errors import (
+    ConfigError,
+    ConfigProblem,
+    MissingExtraError,
+    PartialWriteError,
+    RagstackError,
+    RemoteError,
+    TextError,
+)
 
 OTHERS: dict[type[RagstackError], RagstackError] = {
     ConfigError: ConfigError([ConfigProblem("a.yaml", 3, 1, "store", "unknown key")], hint="Mend it."),
     MissingExtraError: MissingExtraError("the store 'milvus'", "milvus"),
     PartialWriteError: PartialWriteError("2 records were refused.", {"a": "too long"}, hint="Cut it."),
+    TextError: TextError(3, "the dense vector is zero.", hint="Choose another profile."),
     RemoteError: RemoteError("it is full.", hint="Wait.", status=429, request_id="r-1"),
 }
 

@@ -64,7 +64,7 @@ def test_models_lists_the_default_as_installed(capsys: pytest.CaptureFixture[str
     assert main(["models", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["models"]}
     default = rows["all-MiniLM-L6-v2"]
-    assert (default["dim"], default["installed"]) == (384, True)
+    assert (default["dim"], default["runs_here"]) == (384, True)
     assert main(["models"]) == 0
     assert "all-MiniLM-L6-v2" in capsys.readouterr().out
 
@@ -91,7 +91,7 @@ def test_doctor_names_what_is_wrong(in_empty_folder: Path, capsys: pytest.Captur
     assert findings(capsys)["disk"]["verdict"] == "fail"
     (in_empty_folder / "model.yaml").write_text("embedder: {model: ./nowhere}\n")
     main(["doctor", "-c", "model.yaml", "--json"])
-    assert findings(capsys)["model"]["verdict"] == "warn"
+    assert findings(capsys)["model"]["verdict"] == "fail"
 
 
 def test_doctor_notices_damaged_weights(capsys, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

@@ -119,7 +119,10 @@ def test_any_tree_gives_a_config_or_a_config_error(tree: dict[str, Any], flow: b
         assert again.config == found.config or "**********" in to_yaml(found)
 
 
-STRINGS = ("model", "revision", "path", "state_dir", "host", "upload_dir", "label")
+STRINGS = (
+    *("model", "revision", "query_prompt", "passage_prompt", "instruction"),
+    *("path", "state_dir", "host", "upload_dir", "label"),
+)
 """Keys that take any text."""
 
 

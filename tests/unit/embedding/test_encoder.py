@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragstack.embedding import encoder
+from ragstack.embedding import pending
 from ragstack.embedding.base import Embeddings
 from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.embedding.pooling import pool, unit_rows
@@ -83,7 +85,7 @@ def _shared(made: list[EncoderEmbedder] = []) -> EncoderEmbedder:  # noqa: B006 
 def test_order_holds_across_windows(embedder: EncoderEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"number {i} " + "word " * (i % 7) for i in range(40)]
     whole = embedder.embed(texts, "passage", ("dense", "tokens"))
-    monkeypatch.setattr(encoder, "_WINDOW_TEXTS", 3)
+    monkeypatch.setattr(pending, "_WINDOW_TEXTS", 3)
     windowed = embedder.embed(texts, "passage", ("dense", "tokens"))
     assert whole.dense is not None and windowed.dense is not None
     assert (whole.dense * windowed.dense).sum(axis=1) == pytest.approx(np.ones(40), abs=1e-5)
@@ -171,6 +173,39 @@ def test_an_interrupt_drops_the_batches_that_have_not_begun(monkeypatch: pytest.
     assert embedder.embed(["a", "b c d e f g"], "passage").dense is not None
     embedder.close()
     assert len(begun) <= 4
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in use now."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from Linux's /proc")
+def test_a_hundred_thousand_texts_keep_their_order_and_memory_stays_flat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is a stand-in that gives the sum of a text's ids: with a real one it would take an hour."""
+    texts = [" ".join(str(number)) + " word" * (number % 7) for number in range(100_000)]
+    used: list[int] = []
+
+    def sums(batch: TokenBatch) -> Any:
+        used.append(resident_bytes())
+        hidden = np.zeros((*batch.ids.shape, 384), dtype=np.float32)
+        hidden[:, :, 0], hidden[:, :, 1] = batch.ids, 3000
+        return hidden
+
+    embedder = EncoderEmbedder(threads=2)
+    monkeypatch.setattr(engine, "open_backend", lambda *_: FakeBackend(sums))
+    found = embedder.embed(texts, "passage").dense
+    embedder.close()
+    assert found is not None and found.shape == (100_000, 384)
+    for start in range(0, 100_000, 20_000):
+        ids = embedder.tokenizer.input_ids(texts[start : start + 20_000])
+        means = np.array([sum(row) / len(row) for row in ids])
+        rows = found[start : start + 20_000]
+        assert rows[:, 0] / rows[:, 1] == pytest.approx(means / 3000, rel=1e-4)
+    # Memory grows by the vectors that are asked for, and by no more.
+    early = used[len(used) // 5]
+    assert max(used) - early < found.nbytes * 4 / 5 + 40e6
 
 
 BROKEN = 3714  # the token of the word "broken"

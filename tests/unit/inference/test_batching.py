@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragstack.inference.batching import padding_share, plan_batches
+from ragstack.inference.batching import PACKED_PADDING, padding_share, plan_batches
 
 COUNTS = st.lists(st.integers(0, 600), max_size=200)
 
@@ -52,3 +52,19 @@ def test_padding_share_is_what_is_run_beyond_the_texts(counts: list[int]) -> Non
 def test_refuses_what_cannot_be_planned(counts: list[int], budget: int, padding: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plan_batches(counts, budget, max_padding=padding)
+
+
+@given(COUNTS, st.integers(1, 2000))
+def test_packed_texts_cost_their_tokens_alone(counts: list[int], budget: int) -> None:
+    batches = plan_batches(counts, budget, packed=True)
+    assert sorted(i for batch in batches for i in batch.tolist()) == list(range(len(counts)))
+    for batch in batches:
+        tokens, area = sum(counts[i] for i in batch), len(batch) * max(counts[i] for i in batch)
+        assert tokens <= budget or len(batch) == 1
+        # The result is an array with padding, whose size is bounded too.
+        assert area - tokens <= PACKED_PADDING * area
+
+
+def test_packed_texts_of_many_lengths_are_few_batches() -> None:
+    counts = list(range(10, 522))
+    assert len(plan_batches(counts, 131_072, packed=True)) <= 4 < len(plan_batches(counts, 131_072)) / 8
