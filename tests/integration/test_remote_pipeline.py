@@ -97,7 +97,9 @@ def test_a_server_gives_the_vectors_of_its_model(api: str, servers: dict[str, st
         local.close()
         remote.close()
     hopeful = RemoteEmbedder(config.model_copy(update={"max_tokens": 4096}))
-    with pytest.raises(EmbeddingError, match=r"all-MiniLM-L6-v2 at http.*status 4\d\d: text 1: .*at most 510 tokens"):
+    with pytest.raises(
+        EmbeddingError, match=r"text 1: the embedder all-MiniLM-L6-v2 at http.*status 4\d\d: .*at most 510 tokens"
+    ):
         hopeful.embed(["short", "word " * 600], "passage")
     hopeful.close()
 
@@ -112,6 +114,10 @@ def by_letters(seen: Seen) -> Answer:
     """A model of another kind: how often each letter occurs."""
     rows = [[1.0 + text.lower().count(chr(97 + i)) for i in range(26)] for text in seen.body["input"]]
     return Answer({"data": [{"index": index, "embedding": row} for index, row in enumerate(rows)]})
+
+
+def _has(seen: Seen, words: str) -> bool:
+    return any(words in text for text in seen.body["input"])
 
 
 def remote_config(url: str, **embedder: object) -> dict[str, object]:
@@ -225,6 +231,11 @@ def test_a_server_that_fails_loses_nothing(replay: RerankReplay, repository: Pat
     config = remote_config(replay.url, max_batch_size=2)
     with ragstack.open(config, state_dir=tmp_path / "state") as pipeline:
         with pytest.raises(EmbeddingError, match=r"letters at .* refused the key \(status 401"):
+            pipeline.index(corpus)
+        replay.answering(
+            lambda seen: Answer({"error": "token limit"}, 413) if _has(seen, "400 days") else by_letters(seen)
+        )
+        with pytest.raises(EmbeddingError, match=r"corpus/\S+: chunk \S+ \(bytes .*status 413: token limit"):
             pipeline.index(corpus)
         replay.answering(by_letters)
         report = pipeline.index(corpus)
