@@ -68,7 +68,7 @@ class HttpReply:
         except (ValueError, RecursionError):
             return "" if text.lstrip().startswith("<") else text
         for key in ("error", "message", "detail"):
-            if isinstance(found, dict) and found.get(key):
+            if isinstance(found, dict) and found.get(key) and isinstance(found[key], (str, dict, list)):
                 found = found[key]
         return found if isinstance(found, str) else json.dumps(found)
 

@@ -202,6 +202,7 @@ ONE = {"data": [{"index": 0, "embedding": [1.0, 0, 0]}]}
     ("answer", "message"),
     [
         (Answer({"error": {"message": f"Wrong key {KEY}"}}, 401), r"refused the key \(status 401: .*\*{10}\)\. Check"),
+        (Answer({"error": True, "message": "no funds"}, 402), r"wants to be paid \(status 402: no funds\)"),
         (Answer({"detail": "no"}, 403), r"refused the key .* whether it may use this model"),
         (Answer(b"<html>not here</html>", 404), r"does not know the path or the model \(status 404\)\. Check"),
         (Answer(b"", 405), "does not take the request at this path"),
