@@ -58,7 +58,7 @@ class Peer:
 
     def __init__(self, python: str) -> None:
         script = Path(__file__).with_name("embed_peer.py")
-        onnx_file = resolve_model("all-MiniLM-L6-v2").weights
+        onnx_file = resolve_model("all-MiniLM-L6-v2").path
         command = [python, str(script), str(original_weights()), str(onnx_file)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

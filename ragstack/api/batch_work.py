@@ -14,18 +14,18 @@ ItemT = TypeVar("ItemT")
 """What is run: a text, a pair."""
 OutT = TypeVar("OutT")
 """What a model makes of one: vectors, a logit."""
-_InT = TypeVar("_InT", contravariant=True)
-_ResultT = TypeVar("_ResultT", covariant=True)
+_InT_contra = TypeVar("_InT_contra", contravariant=True)
+_ResultT_co = TypeVar("_ResultT_co", covariant=True)
 
 
-class PendingItems(Protocol[_ResultT]):
+class PendingItems(Protocol[_ResultT_co]):
     """Items that were handed to a model and are being worked on."""
 
-    def result(self) -> Sequence[_ResultT]:
+    def result(self) -> Sequence[_ResultT_co]:
         """Wait for what it makes of each, in their order; raises what the model raises. To be called once."""
 
 
-class BatchRunner(Protocol[_InT, _ResultT]):
+class BatchRunner(Protocol[_InT_contra, _ResultT_co]):
     """A loaded model, as the batching worker sees it.
 
     ``max_batch_tokens`` is what it is handed at a time. ``batches_ahead`` is how many more it is handed while the
@@ -38,7 +38,7 @@ class BatchRunner(Protocol[_InT, _ResultT]):
     @property
     def batches_ahead(self) -> int: ...
 
-    def begin(self, lane: Hashable, items: Sequence[_InT]) -> PendingItems[_ResultT]:
+    def begin(self, lane: Hashable, items: Sequence[_InT_contra]) -> PendingItems[_ResultT_co]:
         """Begin with items of one lane; whatever this raises is the answer to the batch."""
 
     def works_ahead(self, tokens: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import cast
 
 import numpy as np
 
@@ -15,23 +15,17 @@ from ragstack.embedding.base import (
     Embedder,
     Embeddings,
     InputType,
+    OnDevice,
     Output,
     PendingEmbeddings,
     PipelinedEmbedder,
+    device_count,
     submit,
 )
 from ragstack.errors import EmbeddingError
 from ragstack.inference.budgets import shared_batch_tokens
 from ragstack.inference.threads import usable_cores
 from ragstack.types import Float32Array, TokenVectors
-
-
-@runtime_checkable
-class OnDevice(Protocol):
-    """An embedder that says where it runs: ``cpu``, ``cuda:0``; several devices with commas between."""
-
-    @property
-    def device(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,4 +127,4 @@ def _opened(embedder: Embedder, max_batch_tokens: int | None) -> _EmbeddingRunne
     embedder.embed(["warm up", "warm up " * 32], "passage", ("dense",))
     device = embedder.device if isinstance(embedder, OnDevice) else "cpu"
     budget = max_batch_tokens or shared_batch_tokens(device, "online", usable_cores())
-    return _EmbeddingRunner(embedder, budget, batches_ahead=len(device.split(",")))
+    return _EmbeddingRunner(embedder, budget, batches_ahead=device_count(embedder))

@@ -139,6 +139,19 @@ class BudgetedEmbedder(Embedder, Protocol):
     def packs(self) -> bool: ...
 
 
+@runtime_checkable
+class OnDevice(Protocol):
+    """An embedder that says where it runs: ``cpu``, ``cuda:0``; several devices with commas between."""
+
+    @property
+    def device(self) -> str: ...
+
+
+def device_count(embedder: Embedder) -> int:
+    """On how many devices the embedder runs, 1 where it does not say."""
+    return len(embedder.device.split(",")) if isinstance(embedder, OnDevice) else 1
+
+
 @dataclass(frozen=True)
 class _Done:
     """Embeddings that needed no waiting."""

@@ -149,6 +149,11 @@ def read_max_tokens(folder: Path, config: dict[str, Any]) -> int:
     return most
 
 
+def reads_lower_case(folder: Path) -> bool:
+    """Whether texts are brought to lower case before they are tokenised."""
+    return read_json(folder / "sentence_bert_config.json", EMBEDDER, optional=True).get("do_lower_case") is True
+
+
 def read_prompts(folder: Path, modules: Modules) -> tuple[str, str]:
     """The prompts before queries and before passages.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ragstack.assembly import build_bm25, reranker_blocks, reranker_files, token_vectors_kept
@@ -42,7 +43,10 @@ def describe_change(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 
 def check_model_limits(loaded: LoadedConfig, model: ModelInfo) -> None:
-    """Raise ConfigError when chunks can be longer than the model reads, or a reranker that reads them whole."""
+    """Raise ConfigError when chunks can be longer than the model reads, or a reranker that reads them whole.
+
+    A reranker's folder that is there already is looked at, so that what no query could use is said before indexing.
+    """
     max_tokens = getattr(loaded.config.chunker, "max_tokens", None)
     limit = model.text_tokens("passage")
     if max_tokens is not None and max_tokens > limit:
@@ -54,12 +58,15 @@ def check_model_limits(loaded: LoadedConfig, model: ModelInfo) -> None:
     for block in reranker_blocks(loaded.config):
         if not isinstance(block, (CrossEncoderConfig, LlmYesNoConfig)):
             continue
-        if max_tokens is not None and block.long_passages == "error":
-            files = reranker_files(block)
-            if max_tokens >= files.max_tokens:
-                raise loaded.error(
-                    "chunker.max_tokens",
-                    f"{max_tokens} is too much for the {files.max_tokens} tokens that {files.name} reads of query and"
-                    " passage together",
-                    hint="Lower chunker.max_tokens, or set reranker.long_passages to windows.",
-                )
+        whole = max_tokens if block.long_passages == "error" else None
+        # A repository is not fetched for an index alone, which may be made elsewhere than queries are answered.
+        if whole is None and not Path(block.model).expanduser().is_dir():
+            continue
+        files = reranker_files(block)
+        if whole is not None and whole >= files.max_tokens:
+            raise loaded.error(
+                "chunker.max_tokens",
+                f"{whole} is too much for the {files.max_tokens} tokens that {files.name} reads of query and"
+                " passage together",
+                hint="Lower chunker.max_tokens, or set reranker.long_passages to windows.",
+            )

@@ -17,12 +17,9 @@ import torch
 import transformers
 from tokenizers import Tokenizer, processors
 
-from ragstack.embedding import encoder
 from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.embedding.model_files import resolve_model
 from ragstack.errors import EmbeddingError
-from ragstack.inference.engine import Placement
-from ragstack.inference.profile import Profile
 from tests.torch_models_kit import SIZES, random_model, tokenizer, write
 
 TEXTS = [
@@ -32,13 +29,6 @@ TEXTS = [
     "rain falls on the valve. " * 30,
     "how often is it checked?",
 ]
-
-
-@pytest.fixture(autouse=True)
-def on_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run on PyTorch in fp32, whatever else this machine could do."""
-    placement = Placement(Profile("torch", "cpu", "fp32"), ("cpu",), 1)
-    monkeypatch.setattr(encoder, "select_placement", lambda *_, **__: placement)
 
 
 def with_ends(made: Tokenizer, before: str | None, after: str | None) -> Tokenizer:
@@ -115,7 +105,7 @@ def xlm_roberta(folder: Path) -> Path:
 
 
 def bert_with_cls(folder: Path) -> Path:
-    """As bge-large-en: the state of the first token, no Normalize."""
+    """As bge-large-en: the state of the first token; no Normalize, texts in lower case, shorter than it could read."""
     made = with_ends(tokenizer(), "[CLS]", "[SEP]")
     config = transformers.BertConfig(
         vocab_size=made.get_vocab_size(),
@@ -129,6 +119,7 @@ def bert_with_cls(folder: Path) -> Path:
         folder,
         *("Transformer", "Pooling"),
         pooling={"pooling_mode": "cls"},
+        sentence_bert_config={"max_seq_length": 300, "do_lower_case": True},
         tokenizer_config={"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<|pad|>"},
     )
 
@@ -161,6 +152,7 @@ def theirs(made: Any, texts: list[str], kind: str, **options: Any) -> np.ndarray
 def test_vectors_are_those_of_sentence_transformers(model: tuple[Path, Any], kind: Any, dimensions: int | None) -> None:
     folder, made = model
     embedder = EncoderEmbedder(str(folder), dimensions=dimensions, max_batch_tokens=200)
+    assert embedder.profile == "torch-cpu-fp32"
     found = embedder.embed(TEXTS, kind).dense
     expected = theirs(made, TEXTS, kind, truncate_dim=dimensions)
     assert found is not None and found.shape == expected.shape
@@ -217,7 +209,7 @@ def test_a_text_without_tokens_is_refused_where_the_model_adds_none(tmp_path: Pa
     folder = qwen3(tmp_path / "qwen3")
     tokenizer(chat=True).save(str(folder / "tokenizer.json"))
     embedder = EncoderEmbedder(str(folder))
-    with pytest.raises(EmbeddingError, match="text 1 has no tokens"):
+    with pytest.raises(EmbeddingError, match="text 1: it has no tokens"):
         embedder.embed(["fine", ""], "passage")
     embedder.close()
 
