@@ -118,7 +118,7 @@ def find_cross_encoder(
     tensors = SAFETENSORS_PATTERNS if find_spec("torch") is not None else ()
     found = find_reranker(model, revision, "classifier", (*WEIGHTS_PATTERNS, *tensors))
     weights = find_weights(found.folder, RERANKER)
-    return CrossEncoderFiles(
+    files = CrossEncoderFiles(
         name=found.name,
         weights=weights,
         tokenizer_file=found.folder / "tokenizer.json",
@@ -128,6 +128,9 @@ def find_cross_encoder(
         pad_id=_pad_id(found.config),
         scales_with_its_batch=_scales_with_its_batch(weights),
     )
+    if max_tokens is not None:
+        files.encoder(windows=True)  # which refuses a figure that the prompt alone takes
+    return files
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def find_llm_yes_no(
             " cross_encoder.",
         )
     labels = _label_tokens(folder)
-    return CrossEncoderFiles(
+    files = CrossEncoderFiles(
         name=found.name,
         weights=weights,
         tokenizer_file=folder / "tokenizer.json",
@@ -60,6 +60,9 @@ def find_llm_yes_no(
         scales_with_its_batch=False,
         label_tokens=labels,
     )
+    if max_tokens is not None:
+        files.encoder(windows=True)  # which refuses a figure that the prompt alone takes
+    return files
 
 
 def _template(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,42 @@ def test_scores_are_those_of_transformers(
         reranker = CrossEncoderReranker(str(folder), max_batch_tokens=budget, **settings)
         assert by_id(reranker.rerank(ask(QUERY), CANDIDATES)) == pytest.approx(expected, abs=1e-4)
         reranker.close()
+
+
+def export(model: Any, path: Path) -> None:
+    """As optimum does it, through the exporter that needs nothing but torch and onnx."""
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    example = tuple(torch.ones(2, 7, dtype=torch.int64) for _ in names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and traces Python's branches; the test compares the results
+        torch.onnx.export(
+            model,
+            example,
+            str(path),
+            input_names=list(names),
+            output_names=["logits"],
+            dynamic_axes={name: {0: "batch", 1: "length"} for name in names},
+            opset_version=17,
+            dynamo=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both forms of one model."""
+    folder = bert(tmp_path_factory.mktemp("models") / "exported")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
+    export(model.eval(), folder / "model.onnx")
+    return folder
+
+
+@pytest.mark.parametrize("profile", ["onnxruntime-cpu-fp32", "openvino-cpu-fp32"])
+def test_the_same_model_in_onnx_gives_the_same_scores(exported: Path, profile: str) -> None:
+    of_torch = CrossEncoderReranker(str(exported), profile="torch-cpu-fp32", threads=1)
+    of_graph = CrossEncoderReranker(str(exported), profile=profile, threads=1)
+    expected = by_id(of_torch.rerank(ask(QUERY), CANDIDATES))
+    assert by_id(of_graph.rerank(ask(QUERY), CANDIDATES)) == pytest.approx(expected, abs=1e-4)
+    of_torch.close()
+    of_graph.close()

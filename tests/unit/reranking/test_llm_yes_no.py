@@ -250,6 +250,10 @@ def test_how_much_is_read(changed: Path) -> None:
     assert find_llm_yes_no(str(changed), max_tokens=32_768).max_tokens == 32_768
     with pytest.raises(InputError, match="50000 is more than the 40960 tokens"):
         find_llm_yes_no(str(changed), max_tokens=50_000)
+    with pytest.raises(
+        InputError, match=r"reranker\.max_tokens: of the 64 tokens that changed reads, its prompt takes"
+    ):
+        find_llm_yes_no(str(changed), max_tokens=64)
 
 
 def test_registry() -> None:
