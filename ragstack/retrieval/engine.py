@@ -272,7 +272,7 @@ class QueryEngine:
         question = Question(
             search_text,
             WeightedTokens(query.tokens, query.token_idf),
-            lambda text: parts.tokens_of(text, snapshot.chunk_count, frequencies),
+            lambda text: parts.tokens_of(text, snapshot, frequencies),
             request.cancellation,
         )
         context = [context_passage(rank, each, tokens) for rank, each in relevant if request.with_answer]
