@@ -24,6 +24,10 @@ PACKED_ATTENTION = "ragstack_packed"
 """What the attention function is called in ``attn_implementation``."""
 
 
+# What some architectures tell their attention beside what is read here. The rest, such as dropout, is for training.
+_CHANGES_SCORES = ("position_bias", "s_aux", "softcap")
+
+
 @dataclass(frozen=True, slots=True)
 class VarlenKernel:
     """PyTorch's attention for texts of different lengths: ``torch.nn.attention.varlen.varlen_attn`` with ``options``.
@@ -102,15 +106,15 @@ def packed_attention(
     packing: Packing,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    softcap: float | None = None,
-    **_: Any,  # what else a model says, such as its dropout, says nothing to inference
+    **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """The attention of one layer: query ``(1, heads, total, head_dim)`` to ``(1, total, heads, head_dim)``.
 
     ``sliding_window`` is how far a token sees, itself included, to the left and, in layers that look ahead, the right.
     """
-    if softcap is not None:
-        raise NotImplementedError("attention scores that are capped")
+    changes = [name for name in _CHANGES_SCORES if others.get(name) is not None]
+    if changes:
+        raise NotImplementedError(f"attention with {', '.join(changes)}")
     causal = bool(getattr(module, "is_causal", False))
     window = None if sliding_window is None or packing.longest <= sliding_window else sliding_window
     attend = _by_runs if packing.kernel is None else _by_kernel
