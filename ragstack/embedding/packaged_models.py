@@ -21,6 +21,8 @@ PACKAGED_MODELS = (
             weights_sha256="8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
             vocab_file="bert-base-uncased.vocab.txt",
             vocab_sha256="07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+            graph_file="all-MiniLM-L6-v2.onnx",
+            graph_sha256="9473bbaf4b0386cbd024ef9cd8696766f9b926765a33f209ce3ded7b2e1b257d",
         ),
         dim=384,
         # The model has 512 positions, two of them for [CLS] and [SEP]; it was trained on shorter texts.
