@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -15,8 +15,8 @@ import anyio
 from anyio import CapacityLimiter
 
 from ragstack.api.admission import Gate, TokenBudget
-from ragstack.api.batch_work import Embedded
-from ragstack.api.batch_worker import BatchReport, EmbeddingWorker
+from ragstack.api.batch_worker import BatchReport
+from ragstack.api.embedding_worker import Embedded, EmbeddingWorker
 from ragstack.api.metrics import Metrics
 from ragstack.api.model_errors import ModelRequestError
 from ragstack.api.model_texts import (
@@ -28,6 +28,7 @@ from ragstack.api.model_texts import (
     prepare_texts,
     texts_of,
 )
+from ragstack.api.pair_worker import PairWorker
 from ragstack.api.served_models import PIPELINE_MODEL, reranker_names
 from ragstack.api.tracing import Tracing
 from ragstack.assembly import build_text_reranker, compares_vectors, text_reranker, token_vectors_of_texts
@@ -36,9 +37,10 @@ from ragstack.embedding.base import Embedder, InputType, Output
 from ragstack.errors import InputError, RagstackError
 from ragstack.inference.threads import usable_cores
 from ragstack.pipeline import Pipeline
-from ragstack.reranking.base import RerankQuery, no_idf
+from ragstack.reranking.base import Reranker, RerankQuery, no_idf
+from ragstack.reranking.pairs import Pair, PairReranker
 from ragstack.retrieval.corpus_weights import corpus_idf
-from ragstack.retrieval.text_ranking import bare_query, rank_in_order, text_ids
+from ragstack.retrieval.text_ranking import bare_query, positions, rank_in_order, text_candidates, text_ids
 from ragstack.types import Float32Array, TokenVectors
 
 _FLOATS_AT_ONCE = 16_384  # about a millisecond of work
@@ -88,7 +90,11 @@ class ModelServer:
         self.worker = EmbeddingWorker(
             lambda: pipeline.embedder, self.settings.max_batch_tokens, self.settings.max_queued_tokens, self._on_batch
         )
-        metrics.watch_queue(lambda: self.worker.queued_requests, lambda: self.worker.queued_tokens)
+        self._pairs: PairWorker | None = None
+        metrics.watch_queue(
+            lambda: sum(worker.queued_requests for worker in self._workers),
+            lambda: sum(worker.queued_tokens for worker in self._workers),
+        )
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -132,6 +138,8 @@ class ModelServer:
             name, named_type = self._resolve(model, self.model_names)
             of_type = input_type or named_type or "passage"
             self.check_size(given, param)
+            if "tokens" in outputs and not self.embedder.info.token_dim:
+                raise ModelRequestError("unsupported", f"{name} gives no vectors of tokens")
             texts = texts_of(self.embedder, given, param)
             return name, of_type, prepare_texts(self.embedder, texts, of_type, truncate, param)
 
@@ -237,28 +245,74 @@ class ModelServer:
 
     async def _rank_by_text(self, query: str, texts: Sequence[str], check: Callable[[], None]) -> list[Ranking]:
         """With a reranker that reads nothing but the texts. It gives up when the client leaves or the time is over."""
+        with self._rankings.entered(self._rank_retry_after_s):
+            async with self._in_time():
+                started = time.perf_counter()
+                reranker = await self._in_thread(lambda: self._checked_reranker(check))
+                if isinstance(reranker, PairReranker):
+                    ranked = await self._rank_pairs(reranker, query, texts)
+                else:
+                    ranked = await self._rank_alone(reranker, query, texts)
+        self._observe("ragstack.rank", {"rerank": time.perf_counter() - started}, 1 + len(texts), 0)
+        return ranked
+
+    def _checked_reranker(self, check: Callable[[], None]) -> Reranker:
+        check()
+        with _told():
+            reranker = self._pipeline.text_reranker
+        assert reranker is not None  # it was looked at before
+        return reranker
+
+    async def _rank_alone(self, reranker: Reranker, query: str, texts: Sequence[str]) -> list[Ranking]:
         cancellation = Cancellation()
 
         def rank() -> list[Ranking]:
-            check()
-            reranker = self._pipeline.text_reranker
-            assert reranker is not None  # it was looked at before
-            try:
+            with _told():
                 return _rankings(rank_in_order(reranker, bare_query(query, cancellation), texts))
-            except InputError as error:
-                raise ModelRequestError("too_long", error.message, hint=error.hint) from error
-            except RagstackError as error:
-                raise ModelRequestError("backend", error.message, hint=error.hint) from error
 
-        with self._rankings.entered(self.worker.retry_after_s):
-            async with self._in_time():
-                started = time.perf_counter()
-                try:
-                    ranked = await self._in_thread(rank)
-                finally:
-                    cancellation.request()
-        self._observe("ragstack.rank", {"rerank": time.perf_counter() - started}, 1 + len(texts), 0)
-        return ranked
+        try:
+            return await self._in_thread(rank)
+        finally:
+            cancellation.request()
+
+    async def _rank_pairs(self, reranker: PairReranker, query: str, texts: Sequence[str]) -> list[Ranking]:
+        """Together with the pairs of other clients."""
+        candidates = text_candidates(texts)
+
+        def encode() -> Sequence[Pair]:
+            with _told():
+                return reranker.encode(query, candidates)
+
+        def rank() -> list[Ranking]:
+            with _told():
+                return _rankings(positions(reranker.ranked(candidates, pairs, logits)))
+
+        pairs = await self._in_thread(encode)
+        if self._pairs is None:
+            self._pairs = self._pair_worker(reranker)
+        logits = await self._pairs.score(pairs)
+        return await self._in_thread(rank)
+
+    def _pair_worker(self, reranker: PairReranker) -> PairWorker:
+        """Made for the first ranking: a server that ranks nothing loads no reranker."""
+        settings = self.settings
+        worker = PairWorker(
+            lambda: reranker, settings.max_batch_tokens, settings.max_queued_tokens, self._on_pair_batch
+        )
+        worker.start()
+        return worker
+
+    @property
+    def _workers(self) -> list[EmbeddingWorker | PairWorker]:
+        return [self.worker] if self._pairs is None else [self.worker, self._pairs]
+
+    def _rank_retry_after_s(self) -> int:
+        return max(worker.retry_after_s() for worker in self._workers)
+
+    def close(self) -> None:
+        """Refuse what waits, and end the threads that run the models. Idempotent."""
+        for worker in self._workers:
+            worker.close()
 
     def _resolve(self, model: str | None, known: Sequence[str]) -> tuple[str, InputType | None]:
         if model is None or model in known:
@@ -314,6 +368,22 @@ class ModelServer:
     def _on_batch(self, report: BatchReport) -> None:
         self._metrics.observe_batch(report.texts, report.token_counts, self.embedder)
 
+    def _on_pair_batch(self, report: BatchReport) -> None:
+        self._metrics.observe_pair_batch(report.token_counts)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A block whose errors are those of a request: a text that cannot be read, or a reranker that fails."""
+    try:
+        yield
+    except InputError as error:
+        raise ModelRequestError("too_long", error.message, hint=error.hint) from error
+    except ModelRequestError:
+        raise
+    except RagstackError as error:
+        raise ModelRequestError("backend", error.message, hint=error.hint) from error
+
 
 def _rankings(found: Sequence[tuple[int, float]]) -> list[Ranking]:
     if not all(math.isfinite(score) for _, score in found):
@@ -329,4 +399,4 @@ async def serving_models(pipeline: Pipeline, metrics: Metrics, tracing: Tracing)
     try:
         yield models
     finally:
-        await anyio.to_thread.run_sync(models.worker.close)
+        await anyio.to_thread.run_sync(models.close)

@@ -6,6 +6,7 @@ batch, such as one query, runs on a backend that is made for that. Backends are 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -16,6 +17,7 @@ from typing import Generic, TypeVar
 from ragstack.errors import DeviceMemoryError
 from ragstack.inference.architectures import packs
 from ragstack.inference.backend import Backend
+from ragstack.inference.batch_counts import BatchCounter, BatchTokens
 from ragstack.inference.device_pool import DevicePool
 from ragstack.inference.halving import DeviceRoom, NoRoomError, RowError, run_halving
 from ragstack.inference.opening import Use, open_backend
@@ -23,16 +25,22 @@ from ragstack.inference.profile import ModelWeights, Profile
 from ragstack.inference.role import ModelRole
 from ragstack.types import Int32Array
 
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where and how a model runs: the profile, its devices (``cpu`` or ``cuda:0``, ...), CPU threads in all."""
+    """Where and how a model runs: the profile, its devices (``cpu`` or ``cuda:0``, ...), CPU threads in all.
+
+    ``stand_in`` is a profile of the same CPU that gives the same and starts faster, where there is one: it answers
+    single calls, and everything else where ``profile`` turns out not to load the model.
+    """
 
     profile: Profile
     devices: tuple[str, ...]
     threads: int
+    stand_in: Profile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,7 @@ class Engine:
     def __init__(self, name: str, weights: ModelWeights, placement: Placement, role: ModelRole) -> None:
         self._name, self._weights, self._role = name, weights, role
         self.placement = placement
+        self._batches = BatchCounter()
         self._lock = threading.Lock()
         self._one: Backend | None = None
         self._many: tuple[Backend, ...] = ()
@@ -111,6 +120,11 @@ class Engine:
         """Whether a batch costs its tokens only, and not its padding."""
         return packs(self._weights, self.placement.profile, self._role)
 
+    @property
+    def batch_tokens(self) -> BatchTokens:
+        """The tokens of all batches so far, with and without padding."""
+        return self._batches.tokens(packed=self.packs)
+
     def preload(self) -> None:
         """Open now what :meth:`submit` runs on."""
         self._opened()
@@ -129,7 +143,14 @@ class Engine:
 
     def _run(self, job: BatchJob[_T], backend: Backend) -> list[_T]:
         room = self._rooms.setdefault(backend.device, DeviceRoom(backend.device))
-        return run_halving(job.rows, job.counts, lambda rows: job.run(backend, rows), room, job.row_error)
+        counts = dict(zip(job.rows.tolist(), job.counts, strict=True))
+
+        def run(rows: Int32Array) -> _T:
+            found = job.run(backend, rows)
+            self._batches.add([counts[row] for row in rows.tolist()])
+            return found
+
+        return run_halving(job.rows, job.counts, run, room, job.row_error)
 
     def _opened(self) -> DevicePool:
         with self._lock:
@@ -148,13 +169,25 @@ class Engine:
             return self._pool
 
     def _open(self, device: str, use: Use) -> Backend:
+        profile, stand_in = self.placement.profile, self.placement.stand_in
         try:
-            return open_backend(self._weights, self.placement.profile, device, self.placement.threads, use, self._role)
+            if stand_in is None:
+                return self._open_as(profile, device, use)
+            if use == "one_call":
+                return self._open_as(stand_in, device, use)
+            try:
+                return self._open_as(profile, device, use)
+            except self._role.error as error:
+                _log.warning("%s runs as %s: %s", self._name, stand_in.name, error)
+                return self._open_as(stand_in, device, use)
         except DeviceMemoryError as error:
             raise self._role.error(
                 f"the {self._role.name} {self._name} does not fit into the memory of {device}: {error.message}",
                 hint=f"Free memory there, set {self._role.key}.device to another one, or choose a smaller model.",
             ) from error
+
+    def _open_as(self, profile: Profile, device: str, use: Use) -> Backend:
+        return open_backend(self._weights, profile, device, self.placement.threads, use, self._role)
 
     def _check_open(self) -> None:
         if self._closed:

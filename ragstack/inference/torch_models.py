@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,8 @@ class TextModel:
         self, ids: torch.Tensor, real: torch.Tensor, types: torch.Tensor | None, packing: Packing | None
     ) -> torch.Tensor:
         """``(n, longest, dim)`` or ``(n, labels)`` of ids ``(n, longest)``; ``real`` is false in the padding."""
-        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": real}
+        # Numbers, as tokenizers give them: some architectures subtract the mask from 1.
+        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": real.to(torch.int64)}
         if types is not None:
             inputs["token_type_ids"] = types
         if packing is not None:
@@ -88,7 +89,7 @@ def _load(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role:
     module = _read_weights(folder, config, mapping, PACKED_ATTENTION if packs else None, dtype, role)
     encoder = module.base_model
     # Asked for before the encoder is replaced: a model looks at its parts to tell where its words' rows are.
-    words = module.get_output_embeddings().weight[list(weights.label_tokens)] if weights.label_tokens else None
+    words = _words(module, weights.label_tokens) if weights.label_tokens else None
     parameters = inspect.signature(encoder.forward).parameters
     reads_types = "token_type_ids" in parameters and getattr(config, "type_vocab_size", 0) > 1
     pad_id = config.pad_token_id
@@ -124,7 +125,7 @@ def _on_device(module: torch.nn.Module, device: torch.device, role: ModelRole) -
 
 
 def _head(
-    module: Any, encoder: Any, words: torch.Tensor | None, written: Mapping[str, Any], *, hidden_only: bool
+    module: Any, encoder: Any, words: _Words | None, written: Mapping[str, Any], *, hidden_only: bool
 ) -> torch.nn.Module:
     """What of a model is run: nothing that only makes values which nobody asked for."""
     if hidden_only:
@@ -279,20 +280,46 @@ class _Logits(torch.nn.Module):
         return self.module(**inputs).logits
 
 
-class _WordLogits(torch.nn.Module):
-    """The logits of a few words after the last token of each text; ``rows`` ``(labels, dim)`` are their weights."""
+@dataclass(frozen=True)
+class _Words:
+    """What makes logits of a few words: ``rows`` ``(labels, dim)`` and ``bias`` ``(labels,)`` of the output layer.
+
+    ``cap`` is what the model holds its logits below; None: nothing.
+    """
 
     rows: torch.Tensor
+    bias: torch.Tensor | None
+    cap: float | None
 
-    def __init__(self, encoder: Any, rows: torch.Tensor) -> None:
+
+def _words(module: Any, tokens: Sequence[int]) -> _Words:
+    layer, kept = module.get_output_embeddings(), list(tokens)
+    # In fp32: the answer is a small difference of two large numbers, of which bf16 keeps three digits.
+    rows, bias = (
+        None if values is None else values[kept].detach().float().clone() for values in (layer.weight, layer.bias)
+    )
+    assert rows is not None
+    return _Words(rows, bias, getattr(module.config, "final_logit_softcapping", None))
+
+
+class _WordLogits(torch.nn.Module):
+    """The logits of a few words after the last token of each text, in fp32."""
+
+    rows: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __init__(self, encoder: Any, words: _Words) -> None:
         super().__init__()
         self.encoder = encoder
-        self.register_buffer("rows", rows.detach().clone())
+        self.cap = words.cap
+        self.register_buffer("rows", words.rows)
+        self.register_buffer("bias", words.bias)
 
     def forward(self, inputs: Mapping[str, Any]) -> Any:
         hidden = self.encoder(**inputs).last_hidden_state
         last = inputs["attention_mask"].sum(dim=1) - 1
-        return linear(hidden[torch.arange(len(last), device=last.device), last], self.rows)
+        logits = linear(hidden[torch.arange(len(last), device=last.device), last].float(), self.rows, self.bias)
+        return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
 
 
 class _MeanPooledLogits(torch.nn.Module):
@@ -303,6 +330,6 @@ class _MeanPooledLogits(torch.nn.Module):
         self.encoder, self.score, self.temperature = encoder, score, temperature
 
     def forward(self, inputs: Mapping[str, Any]) -> Any:
-        hidden, real = self.encoder(**inputs).last_hidden_state, inputs["attention_mask"]
+        hidden, real = self.encoder(**inputs).last_hidden_state, inputs["attention_mask"].bool()
         mean = torch.where(real[:, :, None], hidden, 0).sum(dim=1, dtype=torch.float32) / real.sum(dim=1)[:, None]
         return self.score(mean.to(hidden.dtype)) / self.temperature

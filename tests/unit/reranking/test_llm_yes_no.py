@@ -8,16 +8,24 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+import transformers
 from tokenizers import Tokenizer
 
 from ragstack.errors import InputError, RerankingError
+from ragstack.inference.backend import TokenBatch
+from ragstack.inference.opening import open_backend
+from ragstack.inference.profile import Profile
+from ragstack.inference.role import LLM_RERANKER
 from ragstack.reranking.cross_encoder import CrossEncoderReranker
 from ragstack.reranking.llm_yes_no import LlmYesNoReranker
 from ragstack.reranking.llm_yes_no_files import find_llm_yes_no
 from ragstack.reranking.registry import RERANKERS
 from tests.cross_encoder_kit import ask, by_id, candidate
-from tests.torch_models_kit import QUERY, TEXTS, card_scores, qwen3_yes_no
+from tests.decoder_tokenizer import tokenizer
+from tests.torch_models_kit import QUERY, SIZES, TEXTS, card_scores, qwen3_yes_no, random_model, write
 
 TORCH = {"profile": "torch-cpu-fp32", "threads": 1}
 CANDIDATES = [candidate(name, text) for name, text in TEXTS.items()]
@@ -188,18 +196,11 @@ def test_only_two_logits_are_made(folder: Path, reranker: LlmYesNoReranker) -> N
     )
     assert reranker._files.formats == {"safetensors"}
     reranker.preload()
-    shapes = []
-    for backend in reranker._engine._many:
-        run = backend.run
-        shapes.append(run(*_one_batch()).shape)
-    assert set(shapes) == {(2, 2)}
+    shapes = {tuple(backend.run(*_one_batch()).shape) for backend in reranker._engine._many}
+    assert shapes == {(2, 2)}
 
 
-def _one_batch() -> Any:
-    import numpy as np
-
-    from ragstack.inference.backend import TokenBatch
-
+def _one_batch() -> tuple[TokenBatch, str]:
     return TokenBatch(np.array([[5, 6, 7], [5, 6, 0]]), np.array([3, 2])), "logits"
 
 
@@ -260,3 +261,33 @@ def test_registry() -> None:
     assert RERANKERS.load("llm_yes_no") is LlmYesNoReranker
     with pytest.raises(InputError, match=r"reranker.threads: must be at least 1, got 0"):
         LlmYesNoReranker("x", threads=0)
+
+
+def test_a_model_that_holds_its_logits_below_a_cap(tmp_path: Path) -> None:
+    made = tokenizer(bos="<bos>")
+    config = transformers.Gemma2Config(
+        vocab_size=made.get_vocab_size(), head_dim=8, final_logit_softcapping=1.5, pad_token_id=0, **SIZES
+    )
+    folder = write(tmp_path / "m", random_model(transformers.Gemma2ForCausalLM, config), made)
+    template = "{instruction}\nQ: {query}\nP: {passage}\nA:"
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    expected = {}
+    for name, text in TEXTS.items():
+        ids = made.encode(f"Say it\nQ: {QUERY}\nP: {text}\nA:").ids
+        with torch.inference_mode():
+            last = model(torch.tensor([ids])).logits[0, -1]
+        expected[name] = float(last[made.token_to_id("yes")] - last[made.token_to_id("no")])
+    reranker = LlmYesNoReranker(str(folder), instruction="Say it", prompt_template=template, **TORCH)
+    assert by_id(reranker.rerank(ask(QUERY), CANDIDATES)) == pytest.approx(expected, abs=1e-4)
+    reranker.close()
+
+
+def test_the_answer_is_fp32_whatever_the_model_is_computed_in(folder: Path, reranker: LlmYesNoReranker) -> None:
+    """A logit in bf16 has three digits, and the difference of two of them hardly any more."""
+    batch, output = _one_batch()
+    half = open_backend(reranker._files, Profile("torch", "cpu", "bf16"), "cpu", 1, "many_calls", LLM_RERANKER)
+    logits = half.run(batch, output)
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())
+    exact = open_backend(reranker._files, Profile("torch", "cpu", "fp32"), "cpu", 1, "many_calls", LLM_RERANKER)
+    assert torch.allclose(logits, exact.run(batch, output), atol=0.1)
