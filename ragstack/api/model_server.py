@@ -138,6 +138,8 @@ class ModelServer:
             name, named_type = self._resolve(model, self.model_names)
             of_type = input_type or named_type or "passage"
             self.check_size(given, param)
+            if "tokens" in outputs and not self.embedder.info.token_dim:
+                raise ModelRequestError("unsupported", f"{name} gives no vectors of tokens")
             texts = texts_of(self.embedder, given, param)
             return name, of_type, prepare_texts(self.embedder, texts, of_type, truncate, param)
 

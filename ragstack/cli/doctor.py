@@ -152,7 +152,12 @@ def _encoding() -> Finding:
 
 
 def _model(loaded: LoadedConfig) -> Finding:
+    from ragstack.embedding.registry import EMBEDDERS
+
     block = loaded.config.embedder
+    if block.type == "remote":
+        EMBEDDERS.load("remote")  # which needs an extra
+        return Finding("model", "ok", f"{getattr(block, 'base_url', '')}: not asked, for nothing here uses a network")
     if block.type != "local":
         return Finding("model", "ok", f"{block.type}: no files of its own to check")
     return _onnx_model(block)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, Tag, field_validator, model_validator
 
 from ragstack.config.block import ConfigBlock, contradiction
 from ragstack.config.devices import PROFILE_PATTERN, Device
-from ragstack.config.http_urls import require_http_url
+from ragstack.config.http_urls import require_header_value, require_http_url
 from ragstack.config.third_party import ThirdParty, tagged_by
 
 STAGE_TYPES = ("late_interaction", "cross_encoder", "llm_yes_no", "remote")
@@ -153,7 +153,7 @@ class RemoteRerankerConfig(ConfigBlock):
         description="nim and tei: a passage longer than the model reads is an error, or its end is cut off.",
     )
     max_batch_size: int | None = Field(
-        default=None, ge=1, description="Most passages in a request; null: what TEI's /info says, else all at once."
+        default=None, ge=1, description="Most passages in a request; null: what TEI's /info says, else 256."
     )
     max_concurrent_requests: int = Field(default=4, ge=1, le=1024, description="Requests under way at a time.")
     timeout_s: float = Field(
@@ -179,9 +179,7 @@ class RemoteRerankerConfig(ConfigBlock):
     @field_validator("api_key")
     @classmethod
     def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and not all("!" <= character <= "~" for character in key.get_secret_value()):
-            raise ValueError("a key is made of visible ASCII characters; this one has a space, a line's end or another")
-        return key
+        return require_header_value(key)
 
     @field_validator("extra_body")
     @classmethod

@@ -28,7 +28,8 @@ class Embeddings:
 class ModelInfo:
     """What the rest of the pipeline must know of an embedding model.
 
-    ``max_tokens`` counts what the model reads of one text, special tokens left out. ``fingerprint``
+    ``max_tokens`` counts what the model reads of one text, special tokens left out. ``token_dim`` is the length of its
+    token vectors, 0 for a model that gives none. ``fingerprint``
     changes whenever the same text would give another vector (weights, pooling, prompts, precision).
     The tokens of the prompt that is put before a query or a passage are part of ``max_tokens``.
     """
@@ -137,6 +138,14 @@ class BudgetedEmbedder(Embedder, Protocol):
 
     @property
     def packs(self) -> bool: ...
+
+
+@runtime_checkable
+class InfoWithoutAsking(Protocol):
+    """An embedder whose ``info`` takes a request to a server."""
+
+    def info_without_asking(self) -> ModelInfo | None:
+        """What is known of the model without one; None where that is too little to judge a config by."""
 
 
 @runtime_checkable

@@ -25,6 +25,7 @@ from ragstack.embedding.probe import encoder_probe
 from ragstack.embedding.tokenizer import TextTokenizer
 from ragstack.errors import EmbeddingError, InputError, TextError
 from ragstack.inference.backend import Backend, Int64Array, TokenBatch, chosen_output
+from ragstack.inference.batch_counts import BatchTokens
 from ragstack.inference.batching import plan_batches
 from ragstack.inference.budgets import default_batch_tokens
 from ragstack.inference.engine import BatchJob, Engine
@@ -150,6 +151,11 @@ class EncoderEmbedder:
     def packs(self) -> bool:
         """Whether a batch costs its tokens only: the model runs texts without padding."""
         return self._engine.packs
+
+    @property
+    def batch_tokens(self) -> BatchTokens:
+        """The tokens of all batches so far, with and without padding."""
+        return self._engine.batch_tokens
 
     def embed(self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)) -> Embeddings:
         """Vectors of ``texts``, in their order; see :class:`ragstack.embedding.base.Embedder`.

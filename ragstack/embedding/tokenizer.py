@@ -54,6 +54,11 @@ class TextTokenizer:
         return self._specials
 
     @property
+    def pair_specials(self) -> int:
+        """How many special tokens the model adds to two texts that it reads together."""
+        return self._tokenizer.num_special_tokens_to_add(True)
+
+    @property
     def vocabulary(self) -> list[str]:
         """The entries of the vocabulary by id, with the marks by which it tells beginnings of words; gaps are empty."""
         ids = self._tokenizer.get_vocab(with_added_tokens=True)

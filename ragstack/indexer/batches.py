@@ -1,4 +1,4 @@
-"""How many chunks are handed to the embedder at a time: what makes whole batches for it, and no more."""
+"""How many chunks are handed to the embedder at a time, and published together: whole batches for it, and no more."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from ragstack.embedding.base import BudgetedEmbedder, Embedder, OnDevice, device_count
 from ragstack.indexer.prepare import PreparedChunk
 
+_LEAST_CHUNKS = 128
+"""Token vectors of so many chunks take some 30 MB until they are compressed, and sorted by length the chunks leave no
+padding to speak of."""
+
 _BUDGETS, _BUDGETS_WITH_TOKENS = 4, 2
 """Batches of each device in a request: sorted by length together, few of them are not full. Token vectors, which are
 hundreds of times as large as dense ones, are held for fewer."""
@@ -16,35 +20,50 @@ _MOST_CHUNKS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
-class RequestSize:
-    """When chunks are enough for a request to the embedder, and a commit group: at ``chunks`` chunks that have
-    ``tokens`` tokens in all, or at :data:`_MOST_CHUNKS` where a number of tokens is asked for.
-    """
+class Amount:
+    """Chunks are enough at ``least_chunks`` that have ``tokens`` tokens in all, or at ``most_chunks`` of any length."""
 
-    chunks: int
-    tokens: int = 0
+    least_chunks: int
+    tokens: int
+    most_chunks: int
 
     def reached(self, chunks: int, tokens: int) -> bool:
         """True for chunks that are enough."""
-        return chunks >= self.chunks and (tokens >= self.tokens or chunks >= _MOST_CHUNKS)
-
-    @property
-    def most_files(self) -> int:
-        """Files that end a commit group whether they have chunks or not."""
-        return max(self.chunks, _MOST_CHUNKS) if self.tokens else self.chunks
+        return chunks >= self.most_chunks or (chunks >= self.least_chunks and tokens >= self.tokens)
 
 
-def request_tokens(embedder: Embedder, *, with_tokens: bool) -> int:
-    """How many tokens keep the embedder's GPUs busy with whole batches; 0 on a CPU, and where it does not say.
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """When chunks are enough for a ``request`` to the embedder, and for a commit ``group``."""
 
-    A batch on a CPU has some hundred tokens: any commit group has more, and a larger one would only take more memory.
+    request: Amount
+    group: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What an embedder takes at a time: about ``tokens``; ``whole``: even if a commit group grows by that."""
+
+    tokens: int = 0
+    whole: bool = False
+
+    def sizes(self, group_chunks: int) -> Sizes:
+        """Of a run that publishes after about ``group_chunks`` chunks."""
+        most = max(group_chunks, _MOST_CHUNKS) if self.whole else group_chunks
+        request = Amount(min(group_chunks, _LEAST_CHUNKS), self.tokens, most)
+        return Sizes(request, Amount(group_chunks, self.tokens if self.whole else 0, most))
+
+
+def demand_of(embedder: Embedder, *, with_tokens: bool) -> Demand:
+    """Several batches for each of the embedder's devices; no number of tokens where it does not say what a batch is.
+
+    On a CPU a batch has some hundred tokens, and a commit group is not made larger for it: that would only take memory.
     """
-    if not isinstance(embedder, BudgetedEmbedder) or not isinstance(embedder, OnDevice):
-        return 0
-    if not embedder.device.startswith("cuda"):
-        return 0
+    if not isinstance(embedder, BudgetedEmbedder):
+        return Demand()
     budgets = _BUDGETS_WITH_TOKENS if with_tokens else _BUDGETS
-    return budgets * embedder.max_batch_tokens * device_count(embedder)
+    on_gpu = isinstance(embedder, OnDevice) and embedder.device.startswith("cuda")
+    return Demand(budgets * embedder.max_batch_tokens * device_count(embedder), whole=on_gpu)
 
 
 class ChunkBuffer:
@@ -59,15 +78,15 @@ class ChunkBuffer:
         self._chunks += chunks
         self._tokens += sum(item.chunk.token_count for item in chunks)
 
-    def take_full(self, size: RequestSize) -> list[list[PreparedChunk]]:
+    def take_full(self, enough: Amount) -> list[list[PreparedChunk]]:
         """The requests that are full.
 
         Up to a quarter more stays with the last one, until :meth:`take_rest`: the embedder would run dry over a small
         rest.
         """
         taken = []
-        while size.reached(len(self._chunks), self._tokens):
-            stop = self._first_full(size)
+        while enough.reached(len(self._chunks), self._tokens):
+            stop = self._first_full(enough)
             if len(self._chunks) - stop <= stop // 4:
                 break
             taken.append(self._take(stop))
@@ -77,11 +96,11 @@ class ChunkBuffer:
         """All that is left."""
         return self._take(len(self._chunks))
 
-    def _first_full(self, size: RequestSize) -> int:
+    def _first_full(self, enough: Amount) -> int:
         tokens = 0
         for number, item in enumerate(self._chunks, 1):
             tokens += item.chunk.token_count
-            if size.reached(number, tokens):
+            if enough.reached(number, tokens):
                 return number
         return len(self._chunks)
 

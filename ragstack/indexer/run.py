@@ -22,7 +22,7 @@ from ragstack.config.models import PipelineConfig, RootConfig
 from ragstack.config.server_documents import INCOMING, upload_dir
 from ragstack.embedding.base import Embedder
 from ragstack.errors import InputError, InterruptedRunError, StoreError
-from ragstack.indexer.batches import ChunkBuffer, request_tokens
+from ragstack.indexer.batches import ChunkBuffer, demand_of
 from ragstack.indexer.discovery import Discovery, FoundFile, discover
 from ragstack.indexer.encoding import EncodeQueue, Encoding
 from ragstack.indexer.generations import GenerationChoice, Workspace
@@ -251,6 +251,7 @@ class _Run:
         )
         cache = self.workspace.embedding_cache(choice)
         encoding = Encoding(embedder, build_bm25(self.config), keeps_token_vectors(self.config), cache)
+        demand = demand_of(embedder, with_tokens=encoding.with_tokens)
         touched: list[Unchanged] = []
         deleted = list(gone)
         outcomes = prepared_ahead(
@@ -265,7 +266,6 @@ class _Run:
             group: list[Prepared] = []
             buffer = ChunkBuffer()
             chunks = tokens = 0  # of the group
-            wanted_tokens = request_tokens(embedder, with_tokens=encoding.with_tokens)
             for file, outcome in outcomes:
                 self.interruption.check()
                 self.progress.read(file.stat.size_bytes)
@@ -284,10 +284,10 @@ class _Run:
                     self._count_prepared(outcome, published)
                     for warning in outcome.warnings:
                         self._warn(warning)
-                size = self.workspace.request_size(wanted_tokens)
-                for full in buffer.take_full(size):
+                sizes = self.workspace.sizes(demand)
+                for full in buffer.take_full(sizes.request):
                     queue.stage(full)
-                if size.reached(chunks, tokens) or len(group) >= size.most_files:
+                if sizes.group.reached(chunks, tokens) or len(group) >= sizes.group.most_chunks:
                     queue.stage(buffer.take_rest())
                     queue.publish(group, ())
                     group, chunks, tokens = [], 0, 0

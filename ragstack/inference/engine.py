@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 from ragstack.errors import DeviceMemoryError
 from ragstack.inference.architectures import packs
 from ragstack.inference.backend import Backend
+from ragstack.inference.batch_counts import BatchCounter, BatchTokens
 from ragstack.inference.device_pool import DevicePool
 from ragstack.inference.halving import DeviceRoom, NoRoomError, RowError, run_halving
 from ragstack.inference.opening import Use, open_backend
@@ -67,6 +68,7 @@ class Engine:
     def __init__(self, name: str, weights: ModelWeights, placement: Placement, role: ModelRole) -> None:
         self._name, self._weights, self._role = name, weights, role
         self.placement = placement
+        self._batches = BatchCounter()
         self._lock = threading.Lock()
         self._one: Backend | None = None
         self._many: tuple[Backend, ...] = ()
@@ -118,6 +120,11 @@ class Engine:
         """Whether a batch costs its tokens only, and not its padding."""
         return packs(self._weights, self.placement.profile, self._role)
 
+    @property
+    def batch_tokens(self) -> BatchTokens:
+        """The tokens of all batches so far, with and without padding."""
+        return self._batches.tokens(packed=self.packs)
+
     def preload(self) -> None:
         """Open now what :meth:`submit` runs on."""
         self._opened()
@@ -136,7 +143,14 @@ class Engine:
 
     def _run(self, job: BatchJob[_T], backend: Backend) -> list[_T]:
         room = self._rooms.setdefault(backend.device, DeviceRoom(backend.device))
-        return run_halving(job.rows, job.counts, lambda rows: job.run(backend, rows), room, job.row_error)
+        counts = dict(zip(job.rows.tolist(), job.counts, strict=True))
+
+        def run(rows: Int32Array) -> _T:
+            found = job.run(backend, rows)
+            self._batches.add([counts[row] for row in rows.tolist()])
+            return found
+
+        return run_halving(job.rows, job.counts, run, room, job.row_error)
 
     def _opened(self) -> DevicePool:
         with self._lock:

@@ -145,7 +145,10 @@ def select(
         return Selection(tuple(profiles), _asked(profiles, wanted, wanted.profile, role), wanted.asked_by)
     runnable = [found for found in profiles if found.runnable]
     for found in _by_speed(runnable, judgement):
-        if _is_exact(found) or (found.profile.device_type == "cuda" and judgement.passes(found)):
+        on_gpu = found.profile.device_type == "cuda"
+        if on_gpu and (not judgement.refused(found) if _is_exact(found) else judgement.passes(found)):
+            return Selection(tuple(profiles), found, "")
+        if not on_gpu and _is_exact(found):
             return Selection(tuple(profiles), found, "")
     raise _nothing(profiles, runnable, role, wanted)
 
@@ -191,7 +194,10 @@ def _is_exact(found: ModelProfile) -> bool:
 
 
 def _by_speed(runnable: Sequence[ModelProfile], judgement: Judgement) -> list[ModelProfile]:
-    """The profiles that were not refused, in their order; a CPU's exact ones by speed where all speeds are known."""
+    """The profiles in their order, but a CPU's exact ones by speed where all speeds are known.
+
+    Of these the refused are left out, unless all were: where two runtimes disagree, neither is known to be right.
+    """
     exact = [found for found in runnable if _is_exact(found) and found.profile.device_type == "cpu"]
     others = [found for found in runnable if found not in exact]
     if len(exact) > 1:  # with one there is no choice, and nothing is read
@@ -263,8 +269,8 @@ def _nothing(
     if runnable:
         return role.input_error(
             "profile",
-            f"{on} the model runs in lower precision only, which is not chosen by itself unless it passed its check.",
-            f"Ask for one. {_possible(profiles)}",
+            f"no profile that can run {on} is chosen by itself: in lower precision it must have passed its self-check.",
+            f"Ask for one, or look again with: ragstack profiles --measure. {_possible(profiles)}",
         )
     lacking: dict[str, list[str]] = {}
     for found in profiles:

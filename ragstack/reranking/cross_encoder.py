@@ -11,10 +11,12 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from ragstack.cancellation import Cancellation
 from ragstack.errors import InputError, RerankingError
 from ragstack.inference.backend import Backend, TokenBatch, chosen_output
+from ragstack.inference.batch_counts import BatchTokens
 from ragstack.inference.batching import plan_batches
 from ragstack.inference.budgets import default_batch_tokens
 from ragstack.inference.engine import BatchJob, Engine, Placement
@@ -24,7 +26,7 @@ from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore
 from ragstack.reranking.cross_encoder_files import CrossEncoderFiles, find_cross_encoder
 from ragstack.reranking.pairs import Pair, SequenceEncoder
 from ragstack.reranking.probe import pair_probe
-from ragstack.types import Float32Array, Int32Array
+from ragstack.types import Chunk, Float32Array, Int32Array
 
 LongPassages: TypeAlias = Literal["windows", "error"]
 
@@ -162,6 +164,35 @@ class CrossEncoderReranker:
             for candidate, logit, share in zip(candidates, best, relevance, strict=True)
         ]
         return sorted(scores, key=lambda score: (-score.score, score.chunk_id))
+
+    @property
+    def batch_tokens(self) -> BatchTokens:
+        """The tokens of all batches so far, with and without padding, of all rerankers with these weights."""
+        with self._lock:
+            _, engine = self._prepared()
+        return engine.batch_tokens
+
+    @property
+    def profile(self) -> str:
+        """The name of the profile that runs the model."""
+        return self._placement.profile.name
+
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer. Raises RerankingError."""
+        return self._files.tokenizer()
+
+    def pair_tokens(self, query: str, passages: Sequence[str]) -> list[int]:
+        """How many tokens the model reads for each passage, query, special tokens and all windows included.
+
+        Raises what :meth:`rerank` raises of texts that cannot be read.
+        """
+        with self._lock:
+            encoder, _ = self._prepared()
+        chunks = [Chunk(f"{index:08d}", "", "", 0, 0, passage, 0) for index, passage in enumerate(passages)]
+        counts = [0] * len(passages)
+        for pair in encoder.pairs(query, [RerankCandidate(chunk, None, None) for chunk in chunks]):
+            counts[pair.index] += len(pair.ids)
+        return counts
 
     def preload(self) -> None:
         """Load tokenizer and weights. Raises RerankingError."""

@@ -224,6 +224,15 @@ def test_the_prompt_of_passages_has_three_names(tmp_path: Path, name: str) -> No
     assert (card.query_prompt, card.passage_prompt) == ("", "passage: ")
 
 
+@pytest.mark.parametrize("place", ["adapter_config.json", "adapters/adapter_config.json"])
+def test_adapters_are_refused(tmp_path: Path, place: str) -> None:
+    folder = bert_with_cls(tmp_path / "bert")
+    (folder / place).parent.mkdir(exist_ok=True)
+    (folder / place).write_text("{}")
+    with pytest.raises(EmbeddingError, match="adapters for its tasks, which cannot be run"):
+        resolve_model(str(folder))
+
+
 def test_vectors_that_are_compared_by_their_lengths_are_refused(tmp_path: Path) -> None:
     folder = bert_with_cls(tmp_path / "bert")
     config = folder / "config_sentence_transformers.json"

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragstack.indexer import batches
-from ragstack.indexer.batches import ChunkBuffer, RequestSize, request_tokens
+from ragstack.indexer.batches import Amount, ChunkBuffer, Demand, demand_of
 
 
 def chunk(number: int, tokens: int) -> Any:
@@ -20,11 +18,9 @@ def chunk(number: int, tokens: int) -> Any:
 
 @given(
     st.lists(st.lists(st.integers(0, 300), max_size=30), max_size=30),
-    st.builds(RequestSize, st.integers(1, 40), st.integers(0, 3000)),
+    st.builds(Amount, st.integers(1, 40), st.integers(0, 3000), st.integers(1, 60)),
 )
-def test_every_chunk_is_handed_over_once_in_order_and_requests_are_full(
-    files: list[list[int]], size: RequestSize
-) -> None:
+def test_every_chunk_is_handed_over_once_in_order_and_requests_are_full(files: list[list[int]], size: Amount) -> None:
     buffer, requests, made = ChunkBuffer(), [], 0
     for counts in files:
         buffer.extend([chunk(made + i, count) for i, count in enumerate(counts)])
@@ -44,25 +40,28 @@ def test_every_chunk_is_handed_over_once_in_order_and_requests_are_full(
 def test_by_chunks_alone_a_rest_of_a_quarter_stays(counts: list[int], chunks: int) -> None:
     buffer = ChunkBuffer()
     buffer.extend([chunk(number, count) for number, count in enumerate(counts)])
-    taken = buffer.take_full(RequestSize(chunks))
+    taken = buffer.take_full(Amount(chunks, 0, chunks))
     assert all(len(request) == chunks for request in taken)
     rest = len(buffer.take_rest())
     assert rest <= chunks + chunks // 4
     assert not taken or rest > chunks // 4
 
 
-def test_a_number_of_chunks_is_enough_whatever_their_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "_MOST_CHUNKS", 10)
-    assert RequestSize(4, 1000).reached(10, 0)
-    assert not RequestSize(4, 1000).reached(9, 999)
-    assert RequestSize(4, 1000).most_files == 10
-    assert RequestSize(4).most_files == 4
+def test_sizes() -> None:
+    small = Demand().sizes(6)
+    assert small.request == small.group == Amount(6, 0, 6)
+    usual = Demand(2048).sizes(512)
+    assert (usual.request, usual.group) == (Amount(128, 2048, 512), Amount(512, 0, 512))
+    gpu = Demand(262_144, whole=True).sizes(512)
+    assert (gpu.request, gpu.group) == (Amount(128, 262_144, 16_384), Amount(512, 262_144, 16_384))
+    assert gpu.group.reached(16_384, 0) and not gpu.group.reached(16_383, 262_143)
 
 
 @dataclass
 class Model:
     device: str
     max_batch_tokens: int
+    packs: bool = False
     info: Any = None
     tokenizer: Any = None
 
@@ -71,8 +70,8 @@ class Model:
     def close(self) -> None: ...
 
 
-def test_only_gpus_ask_for_more_than_a_group() -> None:
-    assert request_tokens(Model("cpu", 512), with_tokens=False) == 0
-    assert request_tokens(Model("cuda:0", 131_072), with_tokens=False) == 4 * 131_072
-    assert request_tokens(Model("cuda:0", 131_072), with_tokens=True) == 2 * 131_072
-    assert request_tokens(Model("cuda:0,cuda:1", 131_072), with_tokens=False) == 8 * 131_072
+def test_a_gpu_asks_for_whole_batches_and_a_cpu_for_no_larger_a_group() -> None:
+    assert demand_of(Model("cpu", 512), with_tokens=False) == Demand(2048)
+    assert demand_of(Model("cuda:0", 131_072), with_tokens=False) == Demand(4 * 131_072, whole=True)
+    assert demand_of(Model("cuda:0", 131_072), with_tokens=True) == Demand(2 * 131_072, whole=True)
+    assert demand_of(Model("cuda:0,cuda:1", 131_072), with_tokens=False) == Demand(8 * 131_072, whole=True)

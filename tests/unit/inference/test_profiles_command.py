@@ -14,8 +14,10 @@ import pytest
 from ragstack.cli.main import main
 from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.errors import InputError
-from ragstack.inference import selection
+from ragstack.inference import selection, self_check
+from ragstack.inference.backend import Backend
 from ragstack.inference.hardware import Hardware
+from ragstack.inference.profile import REFERENCE, Profile
 from tests.cross_encoder_kit import write_cross_encoder
 from tests.unit.inference.made_up_machines import PLAIN_CPU, installed, machine
 
@@ -179,6 +181,27 @@ def test_a_gpu_profile_is_checked_before_it_is_first_chosen(
     embedder = EncoderEmbedder()
     assert "the profile tensorrt-cuda-fp16 is not used" in caplog.text
     assert (embedder.profile, embedder.device) == ("tensorrt-cuda-fp32", "cuda:0")
+
+
+def test_a_gpu_profile_that_passes_is_chosen_and_not_checked_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same machine with a GPU that gives what the CPU gives."""
+    real, opened = self_check.open_backend, []
+
+    def open_backend(weights: Any, profile: Profile, device: str, *rest: Any) -> Backend:
+        opened.append((profile.name, device))
+        return real(weights, REFERENCE, "cpu", *rest)
+
+    monkeypatch.setattr(self_check, "open_backend", open_backend)
+    monkeypatch.setattr(selection, "detect_hardware", lambda: machine("l4", "l4"))
+    monkeypatch.setattr(selection, "find_runtimes", lambda: installed("tensorrt-cuda"))
+    on_gpus = EncoderEmbedder()
+    assert (on_gpus.profile, on_gpus.device) == ("tensorrt-cuda-fp16", "cuda:0,cuda:1")
+    assert opened == [("onnxruntime-cpu-fp32", "cpu"), ("tensorrt-cuda-fp16", "cuda:0")]
+    assert on_gpus.info.fingerprint != EncoderEmbedder(device="cpu").info.fingerprint
+    assert EncoderEmbedder(device="cuda:1").info.fingerprint == on_gpus.info.fingerprint
+    assert len(opened) == 2
 
 
 def test_the_log_of_a_run_shows_the_profiles(in_empty_folder: Path) -> None:

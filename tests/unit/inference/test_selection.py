@@ -173,7 +173,7 @@ def test_a_model_that_nothing_can_run_says_what_is_missing() -> None:
         choose(model(formats=frozenset({"safetensors"})), machine(), installed())
     assert "torch-cpu-fp32: torch is not installed" in raised.value.hint
     assert raised.value.hint.count("there is no GPU") <= 3  # said once for all profiles that lack the same
-    with pytest.raises(InputError, match="lower precision only") as raised:
+    with pytest.raises(InputError, match="must have passed its self-check") as raised:
         choose(model(8_000), machine("a10", memory_gib=16), installed("torch-cuda"), judgement=UNCHECKED)
     assert "torch-cuda-bf16" in raised.value.hint
 
@@ -210,7 +210,11 @@ def test_whatever_is_chosen_can_run_and_nothing_better_was_left_out(
         found
         for found in listed
         if found.runnable
-        and (found.profile.precision == "fp32" or (found.devices != ("cpu",) and judgement.passes(found)))
+        and (
+            judgement.passes(found) and found.devices != ("cpu",)
+            if found.profile.precision != "fp32"
+            else found.devices == ("cpu",) or not judgement.refused(found)
+        )
     ]
     try:
         found = choose(facts, hardware, there, judgement=judgement).selected

@@ -12,8 +12,8 @@ from ragstack.embedding.term_index import term_index
 from ragstack.embedding.term_languages import TermCounter
 from ragstack.ledger.schema import TERMS
 from ragstack.retrieval.candidates import LegQuery
-from ragstack.retrieval.explanation import QueryWord, WordInChunk
-from ragstack.retrieval.explanation_session import Session
+from ragstack.retrieval.explain.explanation import QueryWord, WordInChunk
+from ragstack.retrieval.explain.session import Session
 from ragstack.types import TokenVectors
 
 _WORD = re.compile(r"\w+(?:[-_.'’]\w+)*")
@@ -43,12 +43,12 @@ def query_words(text: str, query: LegQuery, session: Session, chunk_ids: Sequenc
     if session.access_filter is None and every_term:
         ids = sorted(every_term)
         counts = dict(zip(ids, map(int, session.frequencies(TERMS, ids)), strict=True))
-    tokens = _tokens(text, session, "query")
+    tokens = session.parts.compared_tokens(text, "query")
     found: list[dict[str, WordInChunk]] = [{} for _ in words]
     for chunk_id in chunk_ids:
         chunk = session.chunk(chunk_id)
         points = session.term_points(query, chunk_id)
-        passage = _tokens(chunk.embedded_text, session, "passage")
+        passage = session.parts.compared_tokens(chunk.embedded_text, "passage")
         data = chunk.embedded_text.encode("utf-8")
         told: set[int] = set()
         for word, cells in zip(words, found, strict=True):
@@ -87,15 +87,6 @@ def _words(text: str, analyses: Sequence[TermCounter]) -> list[_Word]:
 def _terms(word: str, analyses: Sequence[TermCounter]) -> dict[str, int]:
     """The terms that a word stands for, with their indices; none for a stop word."""
     return {term: term_index(term) for analysis in analyses for term in analysis.analyzer.terms(word)}
-
-
-def _tokens(text: str, session: Session, input_type: str) -> TokenVectors:
-    """Token vectors in the space in which the reranker compares them."""
-    made = session.parts.embedder.embed([text], "query" if input_type == "query" else "passage", ("tokens",))
-    if not made.tokens:
-        raise ValueError("the embedder did not return what it was asked for")
-    kept = session.parts.token_vectors
-    return made.tokens[0] if kept is None else kept.prepare(made.tokens[0])
 
 
 def _nearest(
