@@ -141,6 +141,14 @@ class BudgetedEmbedder(Embedder, Protocol):
 
 
 @runtime_checkable
+class InfoWithoutAsking(Protocol):
+    """An embedder whose ``info`` takes a request to a server."""
+
+    def info_without_asking(self) -> ModelInfo | None:
+        """What is known of the model without one; None where that is too little to judge a config by."""
+
+
+@runtime_checkable
 class OnDevice(Protocol):
     """An embedder that says where it runs: ``cpu``, ``cuda:0``; several devices with commas between."""
 
@@ -151,14 +159,6 @@ class OnDevice(Protocol):
 def device_count(embedder: Embedder) -> int:
     """On how many devices the embedder runs, 1 where it does not say."""
     return len(embedder.device.split(",")) if isinstance(embedder, OnDevice) else 1
-
-
-@runtime_checkable
-class InfoWithoutAsking(Protocol):
-    """An embedder whose ``info`` takes a request to a server."""
-
-    def info_without_asking(self) -> ModelInfo | None:
-        """What is known of the model without one; None where that is too little to judge a config by."""
 
 
 @dataclass(frozen=True)

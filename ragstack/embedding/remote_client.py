@@ -21,7 +21,7 @@ from ragstack.embedding.remote_apis import (
     request_query,
     request_url,
 )
-from ragstack.errors import EmbeddingError
+from ragstack.errors import EmbeddingServerError
 from ragstack.inference.http_client import Deadline, HttpClient
 from ragstack.inference.http_errors import HttpErrors, HttpReply, RemoteRole, may_be_too_much
 from ragstack.types import Float32Array
@@ -29,7 +29,7 @@ from ragstack.types import Float32Array
 ROLE = RemoteRole(
     key="embedder",
     name="embedder",
-    error=EmbeddingError,
+    error=EmbeddingServerError,
     item="text",
     check_texts="Check embedder.model, dimensions, and what else is sent. If a text is too long: name the model's own"
     " embedder.tokenizer and max_tokens, so that chunks are cut to fit, or lower chunker.max_tokens.",

@@ -5,7 +5,9 @@ The servers are ragstack's own, on loopback, with a real model.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,11 +16,13 @@ import pytest
 
 import ragstack
 from ragstack.api.app import create_app
+from ragstack.cancellation import Cancellation
 from ragstack.config.embedders import RemoteEmbedderConfig
 from ragstack.config.loader import load_config
 from ragstack.config.models import PipelineConfig
 from ragstack.embedding.remote import RemoteEmbedder
-from ragstack.errors import EmbeddingError
+from ragstack.errors import EmbeddingError, InterruptedRunError
+from ragstack.retrieval.engine import QueryRequest
 from tests.cross_encoder_kit import write_cross_encoder
 from tests.servers.api import running_app
 from tests.servers.rerank_replay import Answer, RerankReplay, Seen, running
@@ -154,6 +158,44 @@ def test_another_revision_of_the_model_is_no_answer(replay: RerankReplay, reposi
         with pytest.raises(EmbeddingError, match="runs another revision of letters"):
             pipeline.query(QUESTION)
         pipeline.index(repository / "examples" / "corpus")
+        assert pipeline.query(QUESTION).chain.passages
+
+
+def test_queries_wait_for_the_server_side_by_side(replay: RerankReplay, repository: Path, tmp_path: Path) -> None:
+    replay.answering(by_letters)
+    with ragstack.open(remote_config(replay.url), state_dir=tmp_path / "state") as pipeline:
+        pipeline.index(repository / "examples" / "corpus")
+        pipeline.query(QUESTION)
+        both = threading.Barrier(2)
+
+        def respond(seen: Seen) -> Answer:
+            both.wait(20)  # breaks, were one query's question asked after the other
+            return by_letters(seen)
+
+        replay.answering(respond)
+        with ThreadPoolExecutor(2) as pool:
+            chains = list(
+                pool.map(lambda text: pipeline.query(text).chain, ["Who keeps the log?", "When is it closed?"])
+            )
+        assert all(chain.passages for chain in chains)
+
+
+def test_a_query_that_is_given_up_leaves_the_server(replay: RerankReplay, repository: Path, tmp_path: Path) -> None:
+    replay.answering(by_letters)
+    with ragstack.open(remote_config(replay.url), state_dir=tmp_path / "state") as pipeline:
+        pipeline.index(repository / "examples" / "corpus")
+        pipeline.query(QUESTION)
+        cancellation = Cancellation()
+
+        def respond(seen: Seen) -> Answer:
+            cancellation.request()
+            return Answer(b"", stall_s=30)
+
+        replay.answering(respond)
+        with pytest.raises(InterruptedRunError):
+            pipeline.engine.query(QueryRequest("Who keeps the log?", cancellation=cancellation))
+        assert replay.seen[0].client_left.wait(10)
+        replay.answering(by_letters)
         assert pipeline.query(QUESTION).chain.passages
 
 
