@@ -133,6 +133,11 @@ class EncoderEmbedder:
         return self._model.tokenizer
 
     @property
+    def batch_tokens(self) -> BatchTokens:
+        """The tokens of all batches so far, with and without padding."""
+        return self._engine.batch_tokens
+
+    @property
     def device(self) -> str:
         """Where the model runs; several devices with commas between."""
         return ",".join(self._engine.placement.devices)
@@ -146,11 +151,6 @@ class EncoderEmbedder:
     def max_batch_tokens(self) -> int:
         """The budget by which texts are cut into batches, padding counted."""
         return self._budget
-
-    @property
-    def batch_tokens(self) -> BatchTokens:
-        """The tokens of all batches so far, with and without padding."""
-        return self._engine.batch_tokens
 
     def embed(self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)) -> Embeddings:
         """Vectors of ``texts``, in their order; see :class:`ragstack.embedding.base.Embedder`.
