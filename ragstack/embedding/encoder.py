@@ -239,7 +239,7 @@ class EncoderEmbedder:
         for index, found in enumerate(ids):
             if not found:
                 raise TextError(
-                    start + index, f"no tokens, and {card.name} adds none to it.", hint="Leave empty texts out."
+                    start + index, f"it has no tokens, and {card.name} adds none to it.", hint="Leave empty texts out."
                 )
             if len(found) > card.max_tokens + tokenizer.specials:
                 raise TextError(

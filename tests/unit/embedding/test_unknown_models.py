@@ -105,7 +105,7 @@ def xlm_roberta(folder: Path) -> Path:
 
 
 def bert_with_cls(folder: Path) -> Path:
-    """As bge-large-en: the state of the first token, no Normalize."""
+    """As bge-large-en: the state of the first token; no Normalize, texts in lower case, shorter than it could read."""
     made = with_ends(tokenizer(), "[CLS]", "[SEP]")
     config = transformers.BertConfig(
         vocab_size=made.get_vocab_size(),
@@ -119,6 +119,7 @@ def bert_with_cls(folder: Path) -> Path:
         folder,
         *("Transformer", "Pooling"),
         pooling={"pooling_mode": "cls"},
+        sentence_bert_config={"max_seq_length": 300, "do_lower_case": True},
         tokenizer_config={"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<|pad|>"},
     )
 
@@ -208,7 +209,7 @@ def test_a_text_without_tokens_is_refused_where_the_model_adds_none(tmp_path: Pa
     folder = qwen3(tmp_path / "qwen3")
     tokenizer(chat=True).save(str(folder / "tokenizer.json"))
     embedder = EncoderEmbedder(str(folder))
-    with pytest.raises(EmbeddingError, match="text 1: no tokens"):
+    with pytest.raises(EmbeddingError, match="text 1: it has no tokens"):
         embedder.embed(["fine", ""], "passage")
     embedder.close()
 
@@ -221,6 +222,15 @@ def test_the_prompt_of_passages_has_three_names(tmp_path: Path, name: str) -> No
     (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
     card = resolve_model(str(folder)).card
     assert (card.query_prompt, card.passage_prompt) == ("", "passage: ")
+
+
+@pytest.mark.parametrize("place", ["adapter_config.json", "adapters/adapter_config.json"])
+def test_adapters_are_refused(tmp_path: Path, place: str) -> None:
+    folder = bert_with_cls(tmp_path / "bert")
+    (folder / place).parent.mkdir(exist_ok=True)
+    (folder / place).write_text("{}")
+    with pytest.raises(EmbeddingError, match="adapters for its tasks, which cannot be run"):
+        resolve_model(str(folder))
 
 
 def test_vectors_that_are_compared_by_their_lengths_are_refused(tmp_path: Path) -> None:
