@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ragstack.errors import InputError
 
+_FEW = 10
 _STEMS = 16
 """How many long rows of words are drawn; behind other beginnings they make any number of texts."""
 
@@ -32,11 +33,15 @@ class TextMaker:
         self._stems: dict[int, list[str]] = {}
 
     def text(self, tokens: int, number: int) -> str:
-        """The text ``number`` (from 0) of so many tokens, at least 1. Raises InputError where the words do not add up."""
+        """The text ``number`` (from 0) of so many tokens, at least 1.
+
+        Raises InputError for a tokenizer to which texts have other tokens than their words.
+        """
         count = len(self._words)
         if tokens == 1:
             return self._words[(number + self._seed) % count]
-        which, rest = (number % _STEMS, number // _STEMS) if tokens > 2 else (0, number)
+        # Of few words several rows may begin with the same ones.
+        which, rest = (number % _STEMS, number // _STEMS) if tokens > _FEW else (0, number)
         beginning = [self._words[rest // count % count], self._words[rest % count]]
         return " ".join(beginning + self._stem(which, tokens - 2))
 
