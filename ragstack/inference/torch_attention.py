@@ -133,12 +133,10 @@ def _by_kernel(
     kernel, starts, longest = packing.kernel, packing.starts, packing.longest
     assert kernel is not None
     options = dict(kernel.options)
-    if key.shape[1] != query.shape[1]:
-        if kernel.groups_heads:
-            options["enable_gqa"] = True
-        else:
-            times = query.shape[1] // key.shape[1]
-            key, value = key.repeat_interleave(times, dim=1), value.repeat_interleave(times, dim=1)
+    if kernel.groups_heads:
+        options["enable_gqa"] = key.shape[1] != query.shape[1]
+    else:
+        key, value = _for_each_head(key, query), _for_each_head(value, query)
     # (total, heads, head_dim)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     side = -1 if window is None else window - 1
@@ -160,7 +158,8 @@ def _by_runs(
 ) -> torch.Tensor:
     heads, total, _ = query.shape[1:]
     out = query.new_empty(total, heads, value.shape[-1])
-    grouped = {"enable_gqa": True} if key.shape[1] != heads else {}
+    # Some of PyTorch's kernels cannot share heads, and the one it takes then needs memory for all pairs of tokens.
+    key, value = _for_each_head(key, query), _for_each_head(value, query)
     for start, texts, length in packing.runs:
         end = start + texts * length
         # (texts, heads, length, head_dim)
@@ -168,11 +167,15 @@ def _by_runs(
             x[0, :, start:end].reshape(x.shape[1], texts, length, -1).transpose(0, 1) for x in (query, key, value)
         )
         mask = None if window is None or length <= window else _band(length, window, causal, query.device)
-        found = scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=causal and mask is None, scale=scaling, **grouped
-        )
+        found = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and mask is None, scale=scaling)
         out[start:end] = found.transpose(1, 2).flatten(0, 1)
     return out
+
+
+def _for_each_head(shared: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """Keys or values with a head for each of the query's: several of those may share one."""
+    times = query.shape[1] // shared.shape[1]
+    return shared if times == 1 else shared.repeat_interleave(times, dim=1)
 
 
 def _band(length: int, window: int, causal: bool, device: torch.device) -> torch.Tensor:
