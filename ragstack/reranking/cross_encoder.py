@@ -172,11 +172,6 @@ class CrossEncoderReranker:
             _, engine = self._prepared()
         return engine.batch_tokens
 
-    @property
-    def profile(self) -> str:
-        """The name of the profile that runs the model."""
-        return self._placement.profile.name
-
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer. Raises RerankingError."""
         return self._files.tokenizer()
