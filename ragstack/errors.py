@@ -15,6 +15,7 @@
     ├── EmbeddingError                 the model failed: bad weights, a runtime's fault
     │   ├── TextError                  one of the texts cannot be embedded: too long, NaN; names it
     │   └── EmbeddingServerError       the server of a remote model cannot be reached, or gave what cannot be used
+    │       └── ServerTextError        it refused one text, or gave no usable vector for it; a TextError too
     ├── RerankingError                 a reranker's model or server failed, or gave what cannot be used
     ├── DeviceMemoryError              a batch was too large for a device; caught where batches are made
     ├── StoreError                     the vector store failed
@@ -166,6 +167,10 @@ class TextError(EmbeddingError):
 
 class EmbeddingServerError(EmbeddingError):
     """The server of a remote embedding model cannot be reached, refused a request, or gave an unusable result."""
+
+
+class ServerTextError(TextError, EmbeddingServerError):
+    """The server of a remote embedding model refused one text, or gave a vector for it that cannot be used."""
 
 
 class RerankingError(RagstackError):

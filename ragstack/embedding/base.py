@@ -141,6 +141,14 @@ class BudgetedEmbedder(Embedder, Protocol):
 
 
 @runtime_checkable
+class RequestingEmbedder(Embedder, Protocol):
+    """An embedder that has several requests to a server under way at a time, of so many tokens together at most."""
+
+    @property
+    def max_tokens_under_way(self) -> int: ...
+
+
+@runtime_checkable
 class InfoWithoutAsking(Protocol):
     """An embedder whose ``info`` takes a request to a server."""
 

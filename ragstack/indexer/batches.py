@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ragstack.embedding.base import BudgetedEmbedder, Embedder, OnDevice, device_count
+from ragstack.embedding.base import BudgetedEmbedder, Embedder, OnDevice, RequestingEmbedder, device_count
 from ragstack.indexer.prepare import PreparedChunk
 
 _LEAST_CHUNKS = 128
@@ -55,10 +55,13 @@ class Demand:
 
 
 def demand_of(embedder: Embedder, *, with_tokens: bool) -> Demand:
-    """Several batches for each of the embedder's devices; no number of tokens where it does not say what a batch is.
+    """Several batches for each of the embedder's devices, or all requests that its server has at a time.
 
-    On a CPU a batch has some hundred tokens, and a commit group is not made larger for it: that would only take memory.
+    No number of tokens where it does not say what a batch is. On a CPU a batch has some hundred tokens, and
+    a commit group is not made larger for it: that would only take memory.
     """
+    if isinstance(embedder, RequestingEmbedder):
+        return Demand(embedder.max_tokens_under_way)
     if not isinstance(embedder, BudgetedEmbedder):
         return Demand()
     budgets = _BUDGETS_WITH_TOKENS if with_tokens else _BUDGETS

@@ -110,6 +110,11 @@ class CrossEncoderReranker:
         """See :class:`ragstack.reranking.pairs.PairReranker`."""
         return ",".join(self._placement.devices)
 
+    @property
+    def profile(self) -> str:
+        """The name of the profile that runs the model."""
+        return self._placement.profile.name
+
     def encode(self, query: str, candidates: Sequence[RerankCandidate]) -> list[Pair]:
         """See :class:`ragstack.reranking.pairs.PairReranker`."""
         with self._lock:
@@ -166,11 +171,6 @@ class CrossEncoderReranker:
         with self._lock:
             _, engine = self._prepared()
         return engine.batch_tokens
-
-    @property
-    def profile(self) -> str:
-        """The name of the profile that runs the model."""
-        return self._placement.profile.name
 
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer. Raises RerankingError."""

@@ -12,6 +12,7 @@ import pytest
 from ragstack.bench.driver import ClientWork, Measured, Pace, limits, measure, measure_all
 from ragstack.bench.load import Effort, Failed, Good, Outcome, Work
 from ragstack.bench.plan import Load, QueryLoad
+from ragstack.bench.report import build_report, notes_of
 from ragstack.bench.target import RequestFailedError, Target, TargetFacts
 from ragstack.inference.batch_counts import BatchTokens
 
@@ -132,6 +133,18 @@ def test_the_loads_after_one_that_nobody_answered_are_not_tried() -> None:
     found = asyncio.run(measure_all(answered_once, loads, Pace(Effort(4, None))))
     assert [one.tally.good for one in found] == [1, 0]
     assert Counter(answered_once.seen)[1] == 2
+
+
+def test_a_rate_that_is_not_reached_is_noted() -> None:
+    facts = TargetFacts("remote", "m", "t", {"api": "openai", "url": "http://h"})
+
+    def notes(rate: float) -> list[str]:
+        pace = Pace(Effort(8, None), warm_up=0, rate=rate, seed=1)
+        measured = run(Scripted(good), 1, pace)
+        return notes_of(build_report("query", "", facts, {}, pace, [measured], 1, None))
+
+    assert not any("due" in note for note in notes(20.0))
+    assert any("of the 100000 that were due" in note for note in notes(100_000.0))
 
 
 def test_what_says_that_the_client_was_the_limit() -> None:
