@@ -52,7 +52,17 @@ SHAPES: dict[str, dict[str, Any]] = {
     "qwen3": _QWEN,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
-    # Positions that depend on each other through more than attention's own arguments: run with their padding.
+    # Attention that is given more than a mask, positions relative to each other: run with their padding.
+    "deberta-v2": {
+        **_BERT,
+        "pad_token_id": 0,
+        "type_vocab_size": 0,
+        "relative_attention": True,
+        "position_buckets": 16,
+        "pos_att_type": ["p2c", "c2p"],
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+    },
     "mpnet": {**_ROBERTA, "type_vocab_size": 2},
 }
 

@@ -145,7 +145,10 @@ class IndexerConfig(ConfigBlock):
         default=".ragstack", min_length=1, description="Folder of ledger, archive and embedded store."
     )
     group_chunks: int = Field(
-        default=512, ge=1, le=100_000, description="Chunks after which a commit group is published."
+        default=512,
+        ge=1,
+        le=100_000,
+        description="Chunks after which a commit group is published; more where whole batches of a GPU are larger.",
     )
     min_free_bytes: int | None = Field(
         default=None,

@@ -46,8 +46,9 @@ class LateInteractionConfig(ConfigBlock):
 class LocalRerankerConfig(ConfigBlock):
     """What rerankers with a model on this machine have in common."""
 
-    model: str = Field(min_length=1, description="Folder, or Hugging Face id.")
-    revision: str | None = Field(default=None, description="Commit or tag of a Hugging Face id.")
+    type: str = Field(description="Which of them.")
+    model: str = Field(min_length=1, description="Registered name (`ragstack models`), folder, or Hugging Face id.")
+    revision: str | None = Field(default=None, description="Commit or tag of a registered name or Hugging Face id.")
     max_tokens: int | None = Field(
         default=None,
         ge=16,
@@ -88,8 +89,8 @@ class LocalRerankerConfig(ConfigBlock):
 class CrossEncoderConfig(LocalRerankerConfig):
     """A model that reads query and passage together and ends in a classifier.
 
-    ``model`` is a folder with ``model.onnx`` or ``model.safetensors``, ``tokenizer.json`` and ``config.json``, or a
-    Hugging Face id with such files, which must be pinned by ``revision``.
+    ``model`` is a folder with ``model.onnx`` or ``model.safetensors``, ``tokenizer.json`` and ``config.json``; or a
+    registered name or Hugging Face id with such files, which must be pinned by ``revision``.
     """
 
     type: Literal["cross_encoder"] = Field(description="A cross-encoder on this machine.")
@@ -103,8 +104,8 @@ class CrossEncoderConfig(LocalRerankerConfig):
 class LlmYesNoConfig(LocalRerankerConfig):
     """A language model that is asked whether the passage answers the query, such as Qwen3-Reranker.
 
-    ``model`` is a folder with ``model.safetensors``, ``tokenizer.json`` and ``config.json``, or a Hugging Face id with
-    such files, which must be pinned by ``revision``.
+    ``model`` is a folder with ``model.safetensors``, ``tokenizer.json`` and ``config.json``; or a registered name or
+    Hugging Face id with such files, which must be pinned by ``revision``.
     """
 
     type: Literal["llm_yes_no"] = Field(description="A language model that answers yes or no.")

@@ -128,10 +128,24 @@ class PipelinedEmbedder(Embedder, Protocol):
 
 @runtime_checkable
 class BudgetedEmbedder(Embedder, Protocol):
-    """An embedder that says by which budget it cuts texts into batches, padding counted."""
+    """An embedder that says by which budget it cuts texts into batches, padding counted.
+
+    ``packs``: it computes no padding, so that none is counted.
+    """
 
     @property
     def max_batch_tokens(self) -> int: ...
+
+    @property
+    def packs(self) -> bool: ...
+
+
+@runtime_checkable
+class RequestingEmbedder(Embedder, Protocol):
+    """An embedder that has several requests to a server under way at a time, of so many tokens together at most."""
+
+    @property
+    def max_tokens_under_way(self) -> int: ...
 
 
 @runtime_checkable
@@ -140,6 +154,19 @@ class InfoWithoutAsking(Protocol):
 
     def info_without_asking(self) -> ModelInfo | None:
         """What is known of the model without one; None where that is too little to judge a config by."""
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """An embedder that says where it runs: ``cpu``, ``cuda:0``; several devices with commas between."""
+
+    @property
+    def device(self) -> str: ...
+
+
+def device_count(embedder: Embedder) -> int:
+    """On how many devices the embedder runs, 1 where it does not say."""
+    return len(embedder.device.split(",")) if isinstance(embedder, OnDevice) else 1
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,11 @@ class EncoderEmbedder:
         """The budget by which texts are cut into batches, padding counted."""
         return self._budget
 
+    @property
+    def packs(self) -> bool:
+        """Whether a batch costs its tokens only: the model runs texts without padding."""
+        return self._engine.packs
+
     def embed(self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)) -> Embeddings:
         """Vectors of ``texts``, in their order; see :class:`ragstack.embedding.base.Embedder`.
 

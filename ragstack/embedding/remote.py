@@ -15,7 +15,7 @@ from ragstack.embedding.remote_apis import ServerFacts
 from ragstack.embedding.remote_client import EmbedClient
 from ragstack.embedding.remote_models import RemoteModel, known_remote_model
 from ragstack.embedding.remote_tokens import remote_tokenizer
-from ragstack.errors import CapabilityError, EmbeddingError, InputError, RagstackError
+from ragstack.errors import CapabilityError, InputError, RagstackError, TextError
 from ragstack.loop_thread import LoopThread
 from ragstack.types import Float32Array, Tokenizer, canonical_json, sha256_hex
 
@@ -69,6 +69,11 @@ class RemoteEmbedder:
         if self._config.max_tokens is None and self._known is None:
             return None
         return self._info_of(ServerFacts(), self._config.dimensions or 0)
+
+    @property
+    def max_tokens_under_way(self) -> int:
+        """See :class:`ragstack.embedding.base.RequestingEmbedder`."""
+        return self._config.max_batch_tokens * self._config.max_concurrent_requests
 
     def embed(self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)) -> Embeddings:
         """Vectors of ``texts``, in their order; see :class:`ragstack.embedding.base.Embedder`."""
@@ -150,15 +155,19 @@ class RemoteEmbedder:
         )
 
     def _counts(self, texts: Sequence[str], info: ModelInfo) -> list[int]:
-        """The tokens of texts that have their prompts. Raises EmbeddingError for one known to be too long."""
+        """The tokens of texts that have their prompts. Raises TextError for one too long: servers may cut it."""
         for index, text in enumerate(texts):
             _check_text(index, text)
         counts = self.tokenizer.count(texts)
         longest = max(counts, default=0)
-        if self._counting.is_exact and longest > info.max_tokens:
-            raise EmbeddingError(
-                f"text {counts.index(longest)}: {longest} tokens; {info.name} reads at most {info.max_tokens}.",
-                hint="Cut the text, or lower chunker.max_tokens.",
+        if longest > info.max_tokens:
+            about, advice = (
+                ("", "") if self._counting.is_exact else ("about ", ", or name the model's embedder.tokenizer")
+            )
+            raise TextError(
+                counts.index(longest),
+                f"{about}{longest} tokens; {info.name} reads at most {info.max_tokens}.",
+                hint=f"Cut the text, or lower chunker.max_tokens{advice}.",
             )
         return counts
 
@@ -243,11 +252,12 @@ def _check_request(texts: Sequence[str], input_type: InputType, outputs: Sequenc
 
 def _check_text(index: int, text: str) -> None:
     if not isinstance(text, str):
-        raise EmbeddingError(f"text {index}: expected a string, got {type(text).__name__}.")
+        raise TextError(index, f"expected a string, got {type(text).__name__}.")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise EmbeddingError(
-            f"text {index}: character {error.start} is a lone surrogate, which no UTF-8 text can hold.",
+        raise TextError(
+            index,
+            f"character {error.start} is a lone surrogate, which no UTF-8 text can hold.",
             hint="Decode the source with its right encoding, or replace the character.",
         ) from error

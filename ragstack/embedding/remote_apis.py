@@ -146,18 +146,26 @@ def request_body(config: RemoteEmbedderConfig, texts: Sequence[str], input_type:
     return {**config.extra_body, **APIS[config.api].body(config, texts, input_type)}
 
 
-def read_vectors(config: RemoteEmbedderConfig, reply: Any, count: int, dim: int | None, first: int = 0) -> Float64Array:
+class VectorError(ValueError):
+    """A vector that cannot be used, in words that follow "the embedder ... "; ``position`` is that of its text."""
+
+    def __init__(self, position: int, words: str) -> None:
+        super().__init__(words)
+        self.position = position
+
+
+def read_vectors(config: RemoteEmbedderConfig, reply: Any, count: int, dim: int | None) -> Float64Array:
     """The vectors of ``count`` texts, ``(count, dim) float64`` of length 1, in the order of the texts.
 
-    ``dim`` is how long they must be, if known; ``first`` what messages call the first of the texts. Raises
-    ValueError, in words that follow "the embedder ... ", for a reply of another shape, one that does not name every
-    text once, and vectors that hold anything but numbers, are of another length than the others, not finite or zero.
+    ``dim`` is how long they must be, if that is known. Raises ValueError, in words that follow "the embedder ... ", for
+    a reply of another shape and one that does not name every text once; VectorError for a vector that holds anything
+    but numbers, is of another length than the others, not finite or zero.
     """
-    rows = [_numbers(item, number) for number, item in enumerate(APIS[config.api].vectors(reply, count), first)]
-    for number, row in enumerate(rows, first):
+    rows = [_numbers(item, position) for position, item in enumerate(APIS[config.api].vectors(reply, count))]
+    for position, row in enumerate(rows):
         expected = dim or len(rows[0])
         if len(row) != expected or not expected:
-            raise ValueError(f"gave a vector of {len(row)} dimensions for text {number}; expected {expected or 'some'}")
+            raise VectorError(position, f"gave a vector of {len(row)} dimensions; expected {expected or 'some'}")
     vectors = np.stack(rows)
     # Of a number that float32 can't hold the store would keep infinity.
     largest = np.abs(vectors).max(axis=1, initial=0)
@@ -165,30 +173,28 @@ def read_vectors(config: RemoteEmbedderConfig, reply: Any, count: int, dim: int 
     if len(bad):
         position = int(bad[0])
         kind = "zero" if largest[position] == 0 else "not finite (NaN, infinity or beyond float32)"
-        raise ValueError(f"gave a vector for text {first + position} that is {kind}")
+        raise VectorError(position, f"gave a vector that is {kind}")
     scaled = vectors / largest[:, None]  # so that no square overflows or vanishes
     unit: Float64Array = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
     return unit
 
 
-def _numbers(item: Any, number: int) -> Float64Array:
+def _numbers(item: Any, position: int) -> Float64Array:
     """A vector as numbers or as the little-endian float32 bytes of them in base64: ``(dim,) float64``."""
     if isinstance(item, str):
         try:
             return np.frombuffer(base64.b64decode(item, validate=True), dtype="<f4").astype(np.float64)
         except (binascii.Error, ValueError):
-            raise ValueError(f"gave text that is no base64 of floats for text {number}") from None
+            raise VectorError(position, "gave text that is no base64 of floats for a vector") from None
     if not isinstance(item, list):
-        raise ValueError(f"gave {type(item).__name__} for the vector of text {number}; expected a list of numbers")
+        raise VectorError(position, f"gave {type(item).__name__} for a vector; expected a list of numbers")
     try:
         row = np.asarray(item)
     except (ValueError, OverflowError):
         row = np.empty(0, dtype=object)
     if row.dtype.kind not in "fiu" or row.ndim != 1:
-        odd = next(
-            (value for value in item if isinstance(value, bool) or not isinstance(value, (int, float))), item[:1]
-        )
-        raise ValueError(f"gave {odd!r:.40} in the vector of text {number}; expected numbers alone")
+        others = (value for value in item if isinstance(value, bool) or not isinstance(value, (int, float)))
+        raise VectorError(position, f"gave {next(others, item[:1])!r:.40} in a vector; expected numbers alone")
     return row.astype(np.float64)
 
 

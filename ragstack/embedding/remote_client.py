@@ -15,13 +15,14 @@ from ragstack.embedding.remote_apis import (
     APIS,
     Float64Array,
     ServerFacts,
+    VectorError,
     read_facts,
     read_vectors,
     request_body,
     request_query,
     request_url,
 )
-from ragstack.errors import EmbeddingError
+from ragstack.errors import EmbeddingServerError, RagstackError, ServerTextError
 from ragstack.inference.http_client import Deadline, HttpClient
 from ragstack.inference.http_errors import HttpErrors, HttpReply, RemoteRole, may_be_too_much
 from ragstack.types import Float32Array
@@ -29,14 +30,16 @@ from ragstack.types import Float32Array
 ROLE = RemoteRole(
     key="embedder",
     name="embedder",
-    error=EmbeddingError,
+    error=EmbeddingServerError,
     item="text",
     check_texts="Check embedder.model, dimensions, and what else is sent. If a text is too long: name the model's own"
     " embedder.tokenizer and max_tokens, so that chunks are cut to fit, or lower chunker.max_tokens.",
     lighten="lower embedder.max_batch_size",
 )
 _T = TypeVar("_T")
-_CHECK_MODEL = "Is this the model that embedder.model means? The server's log may say more."
+_CHECK_MODEL = (
+    "Is this the model that embedder.model means, and can it give embedder.dimensions? The server's log may say more."
+)
 _MAX_FACTS_BYTES = 16 * 1024 * 1024
 # A number is written in at most 25 characters, and no model has more dimensions than this.
 _MAX_VECTOR_BYTES = 25 * 16384
@@ -94,7 +97,12 @@ class EmbedClient:
             return ServerFacts()
         if not reply.is_success:
             raise self.errors.of_status(reply, f"asked for {url}")
-        found = read_facts(self._config, self._http.json(reply))
+        try:
+            found = read_facts(self._config, self._http.json(reply))
+        except EmbeddingServerError:
+            if self._config.api == "tei":  # of which much is asked
+                raise
+            return ServerFacts()
         if self._config.max_batch_size is None and found.max_batch_size is not None:
             self._max_batch = found.max_batch_size
         return found
@@ -165,14 +173,20 @@ class EmbedClient:
             self._max_batch = min(half, self._max_batch)
             return np.concatenate(halves)
         if not reply.is_success:
-            is_about_it = count == 1 and reply.status in _OF_THE_TEXTS
-            raise self.errors.of_status(reply, f"text {batch.start}" if is_about_it else "")
+            error = self.errors.of_status(reply)
+            raise self._of_text(batch.start, error) if count == 1 and reply.status in _OF_THE_TEXTS else error
         return self._read(reply, batch)
 
     def _read(self, reply: HttpReply, batch: _Batch) -> Float64Array:
         try:
-            found = read_vectors(self._config, self._http.json(reply), len(batch.texts), self.dim, batch.start)
+            found = read_vectors(self._config, self._http.json(reply), len(batch.texts), self.dim)
+        except VectorError as fault:
+            raise self._of_text(batch.start + fault.position, self.errors.error(str(fault), _CHECK_MODEL)) from fault
         except ValueError as error:
             raise self.errors.error(str(error), _CHECK_MODEL) from error
         self.dim = found.shape[1]
         return found
+
+    @staticmethod
+    def _of_text(index: int, error: RagstackError) -> ServerTextError:
+        return ServerTextError(index, error.message, hint=error.hint)

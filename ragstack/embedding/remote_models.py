@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ragstack.embedding.models import MODELS
+from ragstack.embedding.models import card_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,5 +43,5 @@ def known_remote_model(name: str) -> RemoteModel | None:
     found = _KNOWN.get(last)
     if found is not None:
         return found
-    card = MODELS.get(last)
+    card = card_of(name) or card_of(last)
     return None if card is None else RemoteModel(card.max_tokens + _SPECIALS, card.languages, card.licence)

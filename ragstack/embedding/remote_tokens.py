@@ -43,7 +43,7 @@ class RemoteTokenizer:
     """A tokenizer, and how much to trust it.
 
     ``specials`` is how many special tokens the model adds to a text; ``is_exact`` whether the counts are the model's
-    own, and a text that is too long can be told before it is sent. ``fingerprint`` changes with the tokens.
+    own. ``fingerprint`` changes with the tokens.
     """
 
     tokenizer: Tokenizer

@@ -6,6 +6,7 @@ batch, such as one query, runs on a backend that is made for that. Backends are 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -24,6 +25,7 @@ from ragstack.inference.profile import ModelWeights, Profile
 from ragstack.inference.role import ModelRole
 from ragstack.types import Int32Array
 
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -31,13 +33,14 @@ _T = TypeVar("_T")
 class Placement:
     """Where and how a model runs: the profile, its devices (``cpu`` or ``cuda:0``, ...), CPU threads in all.
 
-    ``single_calls`` is the profile of a CPU's single calls where another one starts faster and gives the same.
+    ``stand_in`` is a profile of the same CPU that gives the same and starts faster, where there is one: it answers
+    single calls, and everything else where ``profile`` turns out not to load the model.
     """
 
     profile: Profile
     devices: tuple[str, ...]
     threads: int
-    single_calls: Profile | None = None
+    stand_in: Profile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,16 +169,25 @@ class Engine:
             return self._pool
 
     def _open(self, device: str, use: Use) -> Backend:
-        profile = self.placement.profile
-        if use == "one_call":
-            profile = self.placement.single_calls or profile
+        profile, stand_in = self.placement.profile, self.placement.stand_in
         try:
-            return open_backend(self._weights, profile, device, self.placement.threads, use, self._role)
+            if stand_in is None:
+                return self._open_as(profile, device, use)
+            if use == "one_call":
+                return self._open_as(stand_in, device, use)
+            try:
+                return self._open_as(profile, device, use)
+            except self._role.error as error:
+                _log.warning("%s runs as %s: %s", self._name, stand_in.name, error)
+                return self._open_as(stand_in, device, use)
         except DeviceMemoryError as error:
             raise self._role.error(
                 f"the {self._role.name} {self._name} does not fit into the memory of {device}: {error.message}",
                 hint=f"Free memory there, set {self._role.key}.device to another one, or choose a smaller model.",
             ) from error
+
+    def _open_as(self, profile: Profile, device: str, use: Use) -> Backend:
+        return open_backend(self._weights, profile, device, self.placement.threads, use, self._role)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -85,6 +85,9 @@ class TorchBackend:
     def close(self) -> None:
         """See :class:`ragstack.inference.backend.Backend`."""
         self._model = None
+        if self.device != "cpu":
+            # PyTorch keeps what was freed for itself; another process may need it.
+            torch.cuda.empty_cache()
 
     def _forward(self, model: TextModel, batch: TokenBatch) -> torch.Tensor:
         device = torch.device(self.device)

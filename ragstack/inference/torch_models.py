@@ -48,7 +48,8 @@ class TextModel:
         self, ids: torch.Tensor, real: torch.Tensor, types: torch.Tensor | None, packing: Packing | None
     ) -> torch.Tensor:
         """``(n, longest, dim)`` or ``(n, labels)`` of ids ``(n, longest)``; ``real`` is false in the padding."""
-        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": real}
+        # Numbers, as tokenizers give them: some architectures subtract the mask from 1.
+        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": real.to(torch.int64)}
         if types is not None:
             inputs["token_type_ids"] = types
         if packing is not None:
@@ -329,6 +330,6 @@ class _MeanPooledLogits(torch.nn.Module):
         self.encoder, self.score, self.temperature = encoder, score, temperature
 
     def forward(self, inputs: Mapping[str, Any]) -> Any:
-        hidden, real = self.encoder(**inputs).last_hidden_state, inputs["attention_mask"]
+        hidden, real = self.encoder(**inputs).last_hidden_state, inputs["attention_mask"].bool()
         mean = torch.where(real[:, :, None], hidden, 0).sum(dim=1, dtype=torch.float32) / real.sum(dim=1)[:, None]
         return self.score(mean.to(hidden.dtype)) / self.temperature

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import cached_property, partial
 from typing import Literal, TypeAlias
@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from ragstack.cancellation import Cancellation
 from ragstack.errors import InputError, RerankingError
 from ragstack.inference.backend import Backend, TokenBatch, chosen_output
 from ragstack.inference.batch_counts import BatchTokens
 from ragstack.inference.batching import plan_batches
-from ragstack.inference.budgets import default_pair_tokens
+from ragstack.inference.budgets import default_batch_tokens
 from ragstack.inference.engine import BatchJob, Engine, Placement
 from ragstack.inference.role import RERANKER, ModelRole
 from ragstack.inference.selection import select_placement
-from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore, name_of
+from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore
 from ragstack.reranking.cross_encoder_files import CrossEncoderFiles, find_cross_encoder
 from ragstack.reranking.pairs import Pair, SequenceEncoder
 from ragstack.reranking.probe import pair_probe
@@ -86,7 +87,7 @@ class CrossEncoderReranker:
         self._placement = select_placement(
             files, self.role, profile=profile, device=device, threads=threads, probe=probe
         )
-        self._budget = max_batch_tokens or default_pair_tokens(self._placement.profile)
+        self._budget = max_batch_tokens or default_batch_tokens(self._placement.profile, "reranking")
         self._lock = threading.Lock()
         self._closed = False
 
@@ -96,21 +97,71 @@ class CrossEncoderReranker:
             return []
         # In a fixed order the batches, and with them the rounding, are the same for every order of the candidates.
         ordered = sorted(candidates, key=lambda candidate: candidate.chunk.chunk_id)
+        pairs = self.encode(query.text, ordered)
+        return self.ranked(ordered, pairs, self.submit(pairs, query.cancellation).result())
+
+    @property
+    def max_batch_tokens(self) -> int:
+        """See :class:`ragstack.reranking.pairs.PairReranker`."""
+        return self._budget
+
+    @property
+    def device(self) -> str:
+        """See :class:`ragstack.reranking.pairs.PairReranker`."""
+        return ",".join(self._placement.devices)
+
+    @property
+    def profile(self) -> str:
+        """The name of the profile that runs the model."""
+        return self._placement.profile.name
+
+    def encode(self, query: str, candidates: Sequence[RerankCandidate]) -> list[Pair]:
+        """See :class:`ragstack.reranking.pairs.PairReranker`."""
         with self._lock:
             encoder, _ = self._prepared()
-        pairs = encoder.pairs(query.text, ordered)
-        logits = np.full(len(ordered), -np.inf)
-        for pair, logit in zip(pairs, self._run(query, ordered, pairs).tolist(), strict=True):
+        return encoder.pairs(query, candidates)
+
+    def submit(self, pairs: Sequence[Pair], cancellation: Cancellation) -> PendingBatches:
+        """See :class:`ragstack.reranking.pairs.PairReranker`."""
+        with self._lock:
+            _, engine = self._prepared()
+        counts = [len(pair.ids) for pair in pairs]
+        pending = PendingBatches(len(pairs), self._was_closed)
+
+        def run(backend: Backend, rows: Int32Array) -> tuple[Int32Array, NDArray[np.float64]]:
+            cancellation.check()
+            if self._closed:
+                raise self._was_closed()
+            return rows, self._logits(backend, [pairs[row] for row in rows.tolist()])
+
+        def pair_error(row: int, fault: str, hint: str) -> RerankingError:
+            return RerankingError(f"{pairs[row].name}: {fault}", hint=hint)
+
+        try:
+            for batch in self._planned(counts, packed=engine.packs):
+                job = BatchJob(batch, [counts[row] for row in batch.tolist()], run, pair_error)
+                pending.add(engine.submit_batch(job))
+        except BaseException:
+            pending.cancel()
+            raise
+        return pending
+
+    def ranked(
+        self, candidates: Sequence[RerankCandidate], pairs: Sequence[Pair], logits: NDArray[np.float64]
+    ) -> list[RerankScore]:
+        """See :class:`ragstack.reranking.pairs.PairReranker`."""
+        best = np.full(len(candidates), -np.inf)
+        for pair, logit in zip(pairs, logits.tolist(), strict=True):
             if not np.isfinite(logit):
                 raise RerankingError(
-                    f"{self.name} gave {logit} for {name_of(ordered[pair.index].chunk)}.",
+                    f"{self.name} gave {logit} for {pair.name}.",
                     hint="The weights are damaged, or the model cannot read this text.",
                 )
-            logits[pair.index] = max(logits[pair.index], logit)
-        relevance = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
+            best[pair.index] = max(best[pair.index], logit)
+        relevance = 1 / (1 + np.exp(-np.clip(best, -500, 500)))
         scores = [
             RerankScore(candidate.chunk.chunk_id, float(logit), float(share), {self.kind: float(logit)})
-            for candidate, logit, share in zip(ordered, logits, relevance, strict=True)
+            for candidate, logit, share in zip(candidates, best, relevance, strict=True)
         ]
         return sorted(scores, key=lambda score: (-score.score, score.chunk_id))
 
@@ -179,39 +230,6 @@ class CrossEncoderReranker:
             return plan_batches(counts, self._budget, max_padding=0.0)
         return plan_batches(counts, self._budget, packed=packed)
 
-    def _run(
-        self, query: RerankQuery, candidates: Sequence[RerankCandidate], pairs: Sequence[Pair]
-    ) -> NDArray[np.float64]:
-        """The logit of each pair, ``(n,) float64``."""
-        with self._lock:
-            _, engine = self._prepared()
-
-        def run(backend: Backend, batch: Int32Array) -> NDArray[np.float64]:
-            query.cancellation.check()
-            if self._closed:
-                raise self._was_closed()
-            return self._logits(backend, [pairs[row] for row in batch.tolist()])
-
-        def pair_error(row: int, fault: str, hint: str) -> RerankingError:
-            return RerankingError(f"{name_of(candidates[pairs[row].index].chunk)}: {fault}", hint=hint)
-
-        counts = [len(pair.ids) for pair in pairs]
-        batches = self._planned(counts, packed=engine.packs)
-        logits = np.empty(len(pairs))
-        futures: list[Future[list[NDArray[np.float64]]]] = []
-        try:
-            for batch in batches:
-                job = BatchJob(batch, [counts[row] for row in batch.tolist()], run, pair_error)
-                futures.append(engine.submit_batch(job))
-            for batch, future in zip(batches, futures, strict=True):
-                logits[batch] = np.concatenate(future.result())
-            return logits
-        except CancelledError as error:
-            raise self._was_closed() from error
-        finally:
-            for future in futures:
-                future.cancel()
-
     def _was_closed(self) -> RerankingError:
         return RerankingError(f"{self.name} was closed.", hint="Make a new one.")
 
@@ -241,6 +259,40 @@ class CrossEncoderReranker:
             f"{self.name} gives an output of shape {output.shape} for {pairs} pairs; its config.json says {labels}.",
             hint="Export the model for sequence classification (optimum-cli export onnx --task text-classification).",
         )
+
+
+_Part: TypeAlias = tuple[Int32Array, NDArray[np.float64]]
+"""Rows of the pairs that were given, and their logits."""
+
+
+class PendingBatches:
+    """A :class:`ragstack.reranking.pairs.PendingLogits`: batches that were given to the engine."""
+
+    def __init__(self, pairs: int, was_closed: Callable[[], RerankingError]) -> None:
+        self._pairs, self._was_closed = pairs, was_closed
+        self._futures: list[Future[list[_Part]]] = []
+
+    def add(self, future: Future[list[_Part]]) -> None:
+        """One more batch."""
+        self._futures.append(future)
+
+    def result(self) -> NDArray[np.float64]:
+        """See :class:`ragstack.reranking.pairs.PendingLogits`."""
+        logits = np.full(self._pairs, np.nan)
+        try:
+            for future in self._futures:
+                for rows, found in future.result():
+                    logits[rows] = found
+        except CancelledError as error:
+            raise self._was_closed() from error
+        finally:
+            self.cancel()
+        return logits
+
+    def cancel(self) -> None:
+        """Drop the batches that have not begun."""
+        for future in self._futures:
+            future.cancel()
 
 
 def check_settings(max_batch_tokens: int | None, threads: int | None) -> None:

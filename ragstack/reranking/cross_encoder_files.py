@@ -128,6 +128,12 @@ def find_cross_encoder(
         pad_id=_pad_id(found.config),
         scales_with_its_batch=_scales_with_its_batch(weights),
     )
+    if files.template is None and _is_decoder(found.config) and not files.tokenizer().num_special_tokens_to_add(True):
+        raise InputError(
+            f"reranker.prompt_template: {files.name} does not say how query and passage are put together, and its"
+            " tokenizer puts nothing between them.",
+            hint="Set it to the prompt of the model's card, with {query} and {passage}.",
+        )
     if max_tokens is not None:
         files.encoder(windows=True)  # which refuses a figure that the prompt alone takes
     return files

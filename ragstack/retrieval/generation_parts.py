@@ -19,10 +19,11 @@ from ragstack.assembly import (
     recomputes_token_vectors,
     token_vector_store,
 )
+from ragstack.cancellation import Cancellation
 from ragstack.config.embedders import LocalEmbedderConfig, RemoteEmbedderConfig, reachable
 from ragstack.config.models import EmbedderConfig, PipelineConfig
 from ragstack.config.rerankers import CascadeConfig, LateInteractionConfig, NoRerankerConfig
-from ragstack.embedding.base import Embedder, InputType, Output
+from ragstack.embedding.base import Embedder, Embeddings, InputType, Output, submit
 from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.embedding.bm25_scores import Bm25Query
 from ragstack.errors import EmbeddingError, InputError
@@ -98,18 +99,38 @@ class GenerationParts:
         store = self.config.store
         return SearchParams(exact=getattr(store, "exact", False), ef_search=getattr(store, "ef_search", None))
 
-    def encode_query(self, text: str, snapshot: Snapshot, frequencies: Frequencies) -> tuple[RerankQuery, LegQuery]:
-        """The query as legs and reranker see it. Raises InputError for a text longer than the model reads."""
-        info = self.embedder.info
-        self._require_same_model(snapshot)
-        count = self.embedder.tokenizer.count([text])[0]
-        if count > info.text_tokens("query"):
-            raise InputError(
-                f"the query has {count} tokens; {info.name} reads {info.text_tokens('query')}.",
-                hint="Ask a shorter question.",
-            )
-        outputs: tuple[Output, ...] = ("dense", "tokens") if self.has_token_vectors else ("dense",)
-        vectors = self.embedder.embed([text], "query", outputs)
+    @property
+    def asks_a_server(self) -> bool:
+        """Whether embedding is waiting for another server, which other queries need not wait for."""
+        return isinstance(self.config.embedder, RemoteEmbedderConfig)
+
+    def ask_for_query(self, text: str, snapshot: Snapshot, cancellation: Cancellation) -> Embeddings:
+        """The question's vectors by a server's model, and all else that :meth:`encode_query` would ask it for.
+
+        Raises InterruptedRunError as soon as ``cancellation`` was asked, else what :meth:`encode_query` raises.
+        """
+        self._check_query(text, snapshot)
+        pending = submit(self.embedder, [text], "query")
+        with cancellation.calling(pending.cancel):
+            try:
+                found = pending.result()
+            except EmbeddingError:
+                cancellation.check()
+                raise
+        _ = self.background
+        return found
+
+    def encode_query(
+        self, text: str, snapshot: Snapshot, frequencies: Frequencies, vectors: Embeddings | None = None
+    ) -> tuple[RerankQuery, LegQuery]:
+        """The query as legs and reranker see it. ``vectors`` are those of :meth:`ask_for_query`, where it was asked.
+
+        Raises InputError for a text longer than the model reads.
+        """
+        if vectors is None:
+            self._check_query(text, snapshot)
+            outputs: tuple[Output, ...] = ("dense", "tokens") if self.has_token_vectors else ("dense",)
+            vectors = self.embedder.embed([text], "query", outputs)
         if vectors.dense is None or (vectors.tokens is None and self.has_token_vectors):
             raise ValueError("the embedder did not return what it was asked for")
         made = word_tokens(text) if vectors.tokens is None else vectors.tokens[0]
@@ -129,14 +150,20 @@ class GenerationParts:
         query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf, scale=scale)
         return query, LegQuery(vectors.dense[0], sparse, quoted if phrases else None)
 
-    def _require_same_model(self, snapshot: Snapshot) -> None:
-        """Raise EmbeddingError where a server runs another model than the one that the index was built with."""
+    def _check_query(self, text: str, snapshot: Snapshot) -> None:
+        """Raise InputError for a text that is too long, EmbeddingError for a server whose model is not the index's."""
         block, info = self.config.embedder, self.embedder.info
         if isinstance(block, RemoteEmbedderConfig) and info.fingerprint != snapshot.config["parts"]["model"]:
             raise EmbeddingError(
                 f"the server at {block.base_url} runs another revision of {info.name} than the one that the index was"
                 " built with; their vectors cannot be compared.",
                 hint="Run `ragstack index`, which embeds everything anew, or start the server with that revision.",
+            )
+        count = self.embedder.tokenizer.count([text])[0]
+        if count > info.text_tokens("query"):
+            raise InputError(
+                f"the query has {count} tokens; {info.name} reads {info.text_tokens('query')}.",
+                hint="Ask a shorter question.",
             )
 
     def _bm25_query(

@@ -5,20 +5,25 @@ The servers are ragstack's own, on loopback, with a real model.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 import ragstack
 from ragstack.api.app import create_app
+from ragstack.cancellation import Cancellation
 from ragstack.config.embedders import RemoteEmbedderConfig
 from ragstack.config.loader import load_config
 from ragstack.config.models import PipelineConfig
 from ragstack.embedding.remote import RemoteEmbedder
-from ragstack.errors import EmbeddingError
+from ragstack.errors import EmbeddingError, InterruptedRunError
+from ragstack.retrieval.engine import QueryRequest
 from tests.cross_encoder_kit import write_cross_encoder
 from tests.servers.api import running_app
 from tests.servers.rerank_replay import Answer, RerankReplay, Seen, running
@@ -86,11 +91,17 @@ def test_a_server_gives_the_vectors_of_its_model(api: str, servers: dict[str, st
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
         info = remote.info
         assert (info.dim, info.languages) == (384, ("en",))
-        with pytest.raises(EmbeddingError, match=r"all-MiniLM-L6-v2 at http.*text 1"):
+        with pytest.raises(EmbeddingError, match=r"text 1: about 600 tokens; all-MiniLM-L6-v2 reads at most 338"):
             remote.embed(["short", "word " * 600], "passage")
     finally:
         local.close()
         remote.close()
+    hopeful = RemoteEmbedder(config.model_copy(update={"max_tokens": 4096}))
+    with pytest.raises(
+        EmbeddingError, match=r"text 1: the embedder all-MiniLM-L6-v2 at http.*status 4\d\d: .*at most 510 tokens"
+    ):
+        hopeful.embed(["short", "word " * 600], "passage")
+    hopeful.close()
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +114,10 @@ def by_letters(seen: Seen) -> Answer:
     """A model of another kind: how often each letter occurs."""
     rows = [[1.0 + text.lower().count(chr(97 + i)) for i in range(26)] for text in seen.body["input"]]
     return Answer({"data": [{"index": index, "embedding": row} for index, row in enumerate(rows)]})
+
+
+def _has(seen: Seen, words: str) -> bool:
+    return any(words in text for text in seen.body["input"])
 
 
 def remote_config(url: str, **embedder: object) -> dict[str, object]:
@@ -153,12 +168,74 @@ def test_another_revision_of_the_model_is_no_answer(replay: RerankReplay, reposi
         assert pipeline.query(QUESTION).chain.passages
 
 
+def test_queries_wait_for_the_server_side_by_side(replay: RerankReplay, repository: Path, tmp_path: Path) -> None:
+    replay.answering(by_letters)
+    with ragstack.open(remote_config(replay.url), state_dir=tmp_path / "state") as pipeline:
+        pipeline.index(repository / "examples" / "corpus")
+        pipeline.query(QUESTION)
+        both = threading.Barrier(2)
+
+        def respond(seen: Seen) -> Answer:
+            both.wait(20)  # breaks, were one query's question asked after the other
+            return by_letters(seen)
+
+        replay.answering(respond)
+        with ThreadPoolExecutor(2) as pool:
+            chains = list(
+                pool.map(lambda text: pipeline.query(text).chain, ["Who keeps the log?", "When is it closed?"])
+            )
+        assert all(chain.passages for chain in chains)
+
+
+def test_a_query_that_is_given_up_leaves_the_server(replay: RerankReplay, repository: Path, tmp_path: Path) -> None:
+    replay.answering(by_letters)
+    with ragstack.open(remote_config(replay.url), state_dir=tmp_path / "state") as pipeline:
+        pipeline.index(repository / "examples" / "corpus")
+        pipeline.query(QUESTION)
+        cancellation = Cancellation()
+
+        def respond(seen: Seen) -> Answer:
+            cancellation.request()
+            return Answer(b"", stall_s=30)
+
+        replay.answering(respond)
+        with pytest.raises(InterruptedRunError):
+            pipeline.engine.query(QueryRequest("Who keeps the log?", cancellation=cancellation))
+        assert replay.seen[0].client_left.wait(10)
+        replay.answering(by_letters)
+        assert pipeline.query(QUESTION).chain.passages
+
+
+def test_over_rest_its_faults_are_those_of_a_gateway(replay: RerankReplay, repository: Path, tmp_path: Path) -> None:
+    replay.answering(by_letters)
+    config = remote_config(replay.url, api_key="sk-of-now")
+    with ragstack.open(config, state_dir=tmp_path / "state") as pipeline:
+        pipeline.index(repository / "examples" / "corpus")
+        with running_app(create_app(pipeline)) as url:
+            asked = {"query": "Who keeps the log?"}
+            assert httpx.post(f"{url}/v1/query", json=asked, timeout=60).status_code == 200
+            texts = {"input": ["one", "two"]}
+            served = httpx.post(f"{url}/v1/embeddings", json=texts, timeout=60).json()["data"]
+            assert [len(item["embedding"]) for item in served] == [26, 26]
+            assert httpx.post(f"{url}/embed_all", json={"inputs": "one"}, timeout=60).status_code == 424
+            replay.answering(lambda seen: Answer({"error": f"no such key: {seen.headers['authorization']}"}, 401))
+            failed = httpx.post(f"{url}/v1/query", json={"query": "And who reads it?"}, timeout=60)
+            assert failed.status_code == 502
+            assert "letters at " in failed.text and "status 401" in failed.text
+            assert "sk-of-now" not in failed.text
+
+
 def test_a_server_that_fails_loses_nothing(replay: RerankReplay, repository: Path, tmp_path: Path) -> None:
     replay.answering(lambda seen: Answer({"error": "gone"}, 401))
     corpus = repository / "examples" / "corpus"
     config = remote_config(replay.url, max_batch_size=2)
     with ragstack.open(config, state_dir=tmp_path / "state") as pipeline:
         with pytest.raises(EmbeddingError, match=r"letters at .* refused the key \(status 401"):
+            pipeline.index(corpus)
+        replay.answering(
+            lambda seen: Answer({"error": "token limit"}, 413) if _has(seen, "400 days") else by_letters(seen)
+        )
+        with pytest.raises(EmbeddingError, match=r"corpus/\S+: chunk \S+ \(bytes .*status 413: token limit"):
             pipeline.index(corpus)
         replay.answering(by_letters)
         report = pipeline.index(corpus)

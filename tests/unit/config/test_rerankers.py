@@ -68,7 +68,13 @@ CE = "{reranker: {type: cross_encoder, model: ./m}"
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("reranker: {type: cross_encoder}", ["1 reranker: the key 'model' is missing: Folder, or Hugging Face id."]),
+        (
+            "reranker: {type: cross_encoder}",
+            [
+                "1 reranker: the key 'model' is missing: Registered name (`ragstack models`), folder, or Hugging Face"
+                " id."
+            ],
+        ),
         (
             "reranker: {type: cross_encoder, model: m, long_passages: cut, max_tokens: 3}",
             [

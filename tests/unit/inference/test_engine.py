@@ -278,3 +278,38 @@ def test_any_pattern_of_faults_gives_all_rows_in_order_or_an_error(patterns: lis
         finally:
             some.engine.close()
         assert some.engine.devices
+
+
+def test_a_stand_in_answers_single_calls_and_runs_what_the_profile_cannot_load(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fast, plain = Profile("openvino", "cpu", "fp32"), Profile("onnxruntime", "cpu", "fp32")
+    fault: list[Exception] = []
+    opened: list[tuple[str, str]] = []
+
+    def open_backend(_weights: Any, profile: Profile, _device: str, _threads: int, use: str, _role: Any) -> FakeBackend:
+        if profile == fast and fault:
+            raise fault[0]
+        opened.append((profile.backend, use))
+        return FakeBackend(doubled)
+
+    monkeypatch.setattr(engine_module, "open_backend", open_backend)
+
+    def run(stand_in: Profile | None) -> list[tuple[str, str]]:
+        opened.clear()
+        made = Engine("toy", None, Placement(fast, ("cpu",), 1, stand_in), EMBEDDER)  # type: ignore[arg-type]
+        try:
+            made.call(lambda backend: None)
+            made.submit(lambda backend: None).result()
+        finally:
+            made.close()
+        return list(opened)
+
+    assert run(plain) == [("onnxruntime", "one_call"), ("openvino", "many_calls")]
+    assert run(None) == [("openvino", "one_call"), ("openvino", "many_calls")]
+    assert not caplog.text
+    fault.append(EmbeddingError("unknown operator"))
+    assert run(plain) == [("onnxruntime", "one_call"), ("onnxruntime", "many_calls")]
+    assert "toy runs as onnxruntime-cpu-fp32: unknown operator" in caplog.text
+    with pytest.raises(EmbeddingError, match="unknown operator"):
+        run(None)

@@ -14,8 +14,10 @@ import pytest
 from ragstack.cli.main import main
 from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.errors import InputError
-from ragstack.inference import selection
+from ragstack.inference import selection, self_check
+from ragstack.inference.backend import Backend
 from ragstack.inference.hardware import Hardware
+from ragstack.inference.profile import REFERENCE, Profile
 from tests.cross_encoder_kit import write_cross_encoder
 from tests.unit.inference.made_up_machines import PLAIN_CPU, installed, machine
 
@@ -65,9 +67,22 @@ def test_registered_models_need_no_files(capsys: pytest.CaptureFixture[str]) -> 
     assert found["selected"]["name"] == "torch-cuda-bf16"
     found = listed(capsys, "--model", "Qwen3-Reranker-4B", "--gpu", "l4", "--gpus", "4")["models"][0]
     assert (found["role"], found["selected"]["name"]) == ("reranker", "torch-cuda-bf16-x4")
-    assert main(["profiles", "--model", "Qwen3-Embedding-8B", "--gpu", "t4", "--json"]) == 2
-    found = json.loads(capsys.readouterr().out.rsplit("\n{\n", 1)[0])["models"][0]
-    assert found["selected"] is None and "nothing can run it" in found["error"]
+    found = listed(capsys, "--model", "Qwen3-Embedding-8B", "--gpu", "t4")["models"][0]
+    by_name = {profile["name"]: profile for profile in found["profiles"]}
+    assert "it needs about 17.9 GiB; Tesla T4 has 15.0" in by_name["torch-cuda-fp16"]["obstacles"][0]["reason"]
+    assert found["selected"]["name"] == "torch-cpu-fp32"
+
+
+def test_what_cannot_be_selected_is_an_error_in_either_form(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAGSTACK_MODEL_PROFILE", "torch-cuda-bf16")
+    assert main(["profiles", "--gpu", "t4", "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)["models"][0]
+    assert found["selected"] is None and "RAGSTACK_MODEL_PROFILE: torch-cuda-bf16 cannot run here" in found["error"]
+    assert main(["profiles", "--gpu", "t4"]) == 2
+    out, err = capsys.readouterr()
+    assert "MODEL PROFILES" in out and "Selected" not in out and "Possible here: tensorrt-cuda-fp16" in err
 
 
 def test_the_config_and_the_variable_are_heeded(
@@ -168,6 +183,33 @@ def test_a_gpu_profile_is_checked_before_it_is_first_chosen(
     assert (embedder.profile, embedder.device) == ("tensorrt-cuda-fp32", "cuda:0")
 
 
+def test_a_gpu_profile_that_passes_is_chosen_and_not_checked_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same machine with a GPU that gives what the CPU gives."""
+    real, opened = self_check.open_backend, []
+
+    def open_backend(weights: Any, profile: Profile, device: str, *rest: Any) -> Backend:
+        opened.append((profile.name, device))
+        if profile.backend == "tensorrt":
+            raise RuntimeError("no kernel image is available for execution on the device")
+        return real(weights, REFERENCE, "cpu", *rest)
+
+    monkeypatch.setattr(self_check, "open_backend", open_backend)
+    monkeypatch.setattr(selection, "detect_hardware", lambda: machine("l4", "l4"))
+    monkeypatch.setattr(selection, "find_runtimes", lambda: installed("tensorrt-cuda", "onnxruntime-cuda"))
+    on_gpus = EncoderEmbedder()
+    assert (on_gpus.profile, on_gpus.device) == ("onnxruntime-cuda-fp16", "cuda:0,cuda:1")
+    assert opened == [
+        ("onnxruntime-cpu-fp32", "cpu"),  # the reference, once for all
+        ("tensorrt-cuda-fp16", "cuda:0"),  # on two GPUs it is what it is on one
+        ("onnxruntime-cuda-fp16", "cuda:0"),
+    ]
+    assert on_gpus.info.fingerprint != EncoderEmbedder(device="cpu").info.fingerprint
+    assert EncoderEmbedder(device="cuda:1").info.fingerprint == on_gpus.info.fingerprint
+    assert len(opened) == 3
+
+
 def test_the_log_of_a_run_shows_the_profiles(in_empty_folder: Path) -> None:
     (in_empty_folder / "docs").mkdir()
     (in_empty_folder / "docs" / "a.txt").write_text("Records are kept for ten years.\n")
@@ -198,6 +240,16 @@ def test_nothing_heavy_is_imported_to_choose_a_profile() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_openvino_reports_to_nobody() -> None:
+    code = (
+        "import sys, ragstack.inference.openvino_backend\n"
+        "from openvino.tools.ovc import telemetry_utils\n"
+        "print(telemetry_utils.tm.__name__, 'openvino_telemetry' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "False"]
 
 
 def _runtime_of(backend: Any) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import itertools
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -85,7 +87,9 @@ def test_every_architecture_that_is_packed_is_tested_here() -> None:
     assert set(SHAPES) >= PACKED
 
 
-@pytest.mark.parametrize("model_type", ["bert", "electra", "xlm-roberta", "modernbert", "distilbert", "mpnet"])
+@pytest.mark.parametrize(
+    "model_type", ["bert", "electra", "xlm-roberta", "modernbert", "distilbert", "mpnet", "deberta-v2"]
+)
 def test_a_cross_encoders_logits_are_the_models_own(model_type: str, tmp_path: Path) -> None:
     types = SHAPES[model_type].get("type_vocab_size", 2) > 1 and model_type in ("bert", "electra")
     model = make_model(tmp_path, model_type, "classifier", num_labels=1)
@@ -127,6 +131,17 @@ def test_bidirectional_llama_sees_what_follows(tmp_path: Path) -> None:
     for index, own in enumerate(own_run(causal, batch)):
         np.testing.assert_allclose(
             named[index, : LENGTHS[index]], own.last_hidden_state[0].numpy(), atol=2e-5, rtol=1e-4
+        )
+
+
+def test_gemma_that_looks_ahead_does_so_within_its_windows(tmp_path: Path) -> None:
+    """As EmbeddingGemma."""
+    model = make_model(tmp_path, "gemma3_text", use_bidirectional_attention=True)
+    batch = random_batch(LENGTHS)
+    found = hidden(opened(tmp_path), batch)
+    for index, own in enumerate(own_run(model, batch)):
+        np.testing.assert_allclose(
+            found[index, : LENGTHS[index]], own.last_hidden_state[0].numpy(), atol=5e-5, rtol=1e-4
         )
 
 
@@ -172,6 +187,34 @@ def test_a_padding_token_within_a_text_has_the_position_that_the_model_gives_it(
         )
 
 
+@pytest.mark.parametrize(
+    ("model_type", "kind"),
+    [("qwen3", "causal"), ("bert", "classifier"), ("llama", "causal"), ("modernbert", "classifier")],
+)
+def test_an_encoder_is_found_in_a_checkpoint_of_a_larger_model(model_type: str, kind: str, tmp_path: Path) -> None:
+    """As Qwen3-Embedding, which is published as a language model."""
+    model = make_model(tmp_path, model_type, kind)
+    batch = random_batch(LENGTHS)
+    found = hidden(opened(tmp_path), batch)
+    for index, own in enumerate(own_run(model.base_model, batch)):
+        np.testing.assert_allclose(
+            found[index, : LENGTHS[index]], own.last_hidden_state[0].numpy(), atol=5e-5, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_shards_of_any_precision_are_read(stored: torch.dtype, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "whole", "xlm-roberta").to(stored)
+    model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    batch = random_batch(LENGTHS)
+    found = hidden(opened(tmp_path / "shards"), batch)
+    for index, own in enumerate(own_run(model.to(torch.float32), batch)):
+        np.testing.assert_allclose(
+            found[index, : LENGTHS[index]], own.last_hidden_state[0].numpy(), atol=2e-5, rtol=1e-4
+        )
+
+
 @pytest.mark.parametrize(("precision", "least"), [("bf16", 0.999), ("fp16", 0.99999)])
 def test_half_precision_stays_close(precision: Any, least: float, tmp_path: Path) -> None:
     make_model(tmp_path, "xlm-roberta", initializer_range=0.05)
@@ -183,6 +226,12 @@ def test_half_precision_stays_close(precision: Any, least: float, tmp_path: Path
     for index, count in enumerate(LENGTHS):
         ours, theirs = found[index, :count].mean(axis=0), exact[index, :count].mean(axis=0)
         assert ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs) >= least
+
+
+def test_a_batch_gives_the_same_bits_every_time(tmp_path: Path) -> None:
+    make_model(tmp_path, "modernbert")
+    backend, batch = opened(tmp_path), random_batch(LENGTHS)
+    np.testing.assert_array_equal(hidden(backend, batch), hidden(backend, batch))
 
 
 def test_several_threads_may_run_at_once(tmp_path: Path) -> None:
@@ -207,6 +256,21 @@ def test_backends_of_one_model_share_its_weights_until_the_last_is_closed(tmp_pa
     hidden(second, random_batch((3,)))
     with pytest.raises(EmbeddingError, match="closed"):
         first.run(random_batch((3,)), "last_hidden_state")
+
+
+@pytest.mark.parametrize("model_type", ["xlm-roberta", "qwen3", "mpnet"])
+def test_weights_are_gone_when_the_last_backend_is_closed(model_type: str, tmp_path: Path) -> None:
+    make_model(tmp_path, model_type)
+    backend = opened(tmp_path)
+    hidden(backend, random_batch((4, 3)))
+    assert backend._model is not None
+    weights = weakref.ref(next(backend._model._compute.parameters()))
+    gc.disable()  # which would find them later; a device's memory is needed now
+    try:
+        backend.close()
+        assert weights() is None
+    finally:
+        gc.enable()
 
 
 def test_many_calls_share_the_cores(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer
 
+from ragstack.errors import InputError
 from ragstack.reranking.cross_encoder import CrossEncoderReranker
 from ragstack.reranking.model_prompts import PROMPTS
 from tests import cross_encoder_kit
@@ -144,6 +145,16 @@ def test_scores_are_those_of_transformers(
         reranker = CrossEncoderReranker(str(folder), max_batch_tokens=budget, **settings)
         assert by_id(reranker.rerank(ask(QUERY), CANDIDATES)) == pytest.approx(expected, abs=1e-4)
         reranker.close()
+
+
+def test_a_decoder_whose_prompt_nobody_gives_is_refused(tmp_path: Path) -> None:
+    """Joined by nothing, a query and a passage would be one text, and the scores would mean nothing."""
+    folder = mistral(tmp_path / "m")
+    made = tokenizer()
+    made.save(str(folder / "tokenizer.json"))
+    with pytest.raises(InputError, match=r"reranker\.prompt_template: m does not say how query and passage are put"):
+        CrossEncoderReranker(str(folder))
+    CrossEncoderReranker(str(folder), prompt_template=NVIDIA)
 
 
 def export(model: Any, path: Path) -> None:

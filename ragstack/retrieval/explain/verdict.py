@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ragstack.retrieval.context import ContextBuilder
-from ragstack.retrieval.explanation import Advice, ExplainedChunk, LegExplanation, Outcome, QueryWord, Step
-from ragstack.retrieval.explanation_ranks import Settings, settings_that_rerank
-from ragstack.retrieval.explanation_session import Session
-from ragstack.retrieval.explanation_trace import Trace, holds_phrases
+from ragstack.retrieval.explain.explanation import Advice, ExplainedChunk, LegExplanation, Outcome, QueryWord, Step
+from ragstack.retrieval.explain.ranks import Settings, settings_that_rerank
+from ragstack.retrieval.explain.session import Session
+from ragstack.retrieval.explain.trace import Trace, holds_phrases
 from ragstack.retrieval.passages import Passage
 from ragstack.retrieval.phrases import Phrase
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ragstack.citations.chain import Chain
 from ragstack.errors import IndexStateError
 from ragstack.filters import Filter
-from ragstack.retrieval.explanation import (
+from ragstack.retrieval.explain.explanation import (
     EXPLANATION_FORMAT,
     Advice,
     ExpectedLink,
@@ -15,13 +15,13 @@ from ragstack.retrieval.explanation import (
     QueryWord,
     Step,
 )
-from ragstack.retrieval.explanation_locate import Files, locate
-from ragstack.retrieval.explanation_located import Located, Lost
-from ragstack.retrieval.explanation_session import Session
-from ragstack.retrieval.explanation_target import Expected
-from ragstack.retrieval.explanation_trace import Trace, trace
-from ragstack.retrieval.explanation_verdict import verdict
-from ragstack.retrieval.explanation_words import query_words
+from ragstack.retrieval.explain.locate import Files, locate
+from ragstack.retrieval.explain.located import Located, Lost
+from ragstack.retrieval.explain.session import Session
+from ragstack.retrieval.explain.target import Expected
+from ragstack.retrieval.explain.trace import Trace, trace
+from ragstack.retrieval.explain.verdict import verdict
+from ragstack.retrieval.explain.words import query_words
 
 _WORDS_OF = 3
 """Chunks whose words are compared with the query's: each is embedded anew."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragstack.errors import InputError
-from ragstack.retrieval.explanation_target import Expected, SourcePlace, find_text, parse_expected
+from ragstack.retrieval.explain.target import Expected, SourcePlace, find_text, parse_expected
 
 _ID = "e76fa0ba-165d-5c4a-8b4f-3561075c8d01"
 

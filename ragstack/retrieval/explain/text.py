@@ -10,10 +10,10 @@ from ragstack.archive.base import DocumentKey
 from ragstack.citations.places import OpenDocument
 from ragstack.ledger.snapshot import IndexedSource
 from ragstack.ledger.spans import record_source_id
-from ragstack.retrieval.explanation import ExpectedLink
-from ragstack.retrieval.explanation_located import Located, Lost, holding, named
-from ragstack.retrieval.explanation_session import Session
-from ragstack.retrieval.explanation_target import Expected, find_text
+from ragstack.retrieval.explain.explanation import ExpectedLink
+from ragstack.retrieval.explain.located import Located, Lost, holding, named
+from ragstack.retrieval.explain.session import Session
+from ragstack.retrieval.explain.target import Expected, find_text
 
 _MAX_PLACES = 20
 _TEXT_CANDIDATES = 50

@@ -12,11 +12,11 @@ from ragstack.citations.places import line_starts
 from ragstack.errors import InputError
 from ragstack.ledger.snapshot import IndexedSource
 from ragstack.ledger.spans import StoredSpan, record_source_id, span_chunk_ids
-from ragstack.retrieval.explanation import ExpectedLink, Outcome
-from ragstack.retrieval.explanation_located import Located, Lost, chunk_count, holding, named
-from ragstack.retrieval.explanation_session import Session
-from ragstack.retrieval.explanation_target import Expected, SourcePlace, find_text
-from ragstack.retrieval.explanation_text import locate_text
+from ragstack.retrieval.explain.explanation import ExpectedLink, Outcome
+from ragstack.retrieval.explain.located import Located, Lost, chunk_count, holding, named
+from ragstack.retrieval.explain.session import Session
+from ragstack.retrieval.explain.target import Expected, SourcePlace, find_text
+from ragstack.retrieval.explain.text import locate_text
 
 MAX_CHUNKS = 2000
 """Chunks of one source that are looked at; a file with more has its first ones explained."""

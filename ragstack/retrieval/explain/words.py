@@ -12,8 +12,8 @@ from ragstack.embedding.term_index import term_index
 from ragstack.embedding.term_languages import TermCounter
 from ragstack.ledger.schema import TERMS
 from ragstack.retrieval.candidates import LegQuery
-from ragstack.retrieval.explanation import QueryWord, WordInChunk
-from ragstack.retrieval.explanation_session import Session
+from ragstack.retrieval.explain.explanation import QueryWord, WordInChunk
+from ragstack.retrieval.explain.session import Session
 from ragstack.types import TokenVectors
 
 _WORD = re.compile(r"\w+(?:[-_.'’]\w+)*")

@@ -9,8 +9,8 @@ from ragstack.citations.chain import Place
 from ragstack.citations.places import OpenDocument
 from ragstack.ledger.snapshot import IndexedSource
 from ragstack.ledger.spans import StoredSpan, span_chunk_ids
-from ragstack.retrieval.explanation import ExpectedLink, Outcome
-from ragstack.retrieval.explanation_session import Session
+from ragstack.retrieval.explain.explanation import ExpectedLink, Outcome
+from ragstack.retrieval.explain.session import Session
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from ragstack.filters import Filter, all_of, bind_filter, filter_to_json
 from ragstack.repetition import repetition_key
 from ragstack.reranking.base import RerankQuery, RerankScore
 from ragstack.retrieval.candidates import LegQuery
-from ragstack.retrieval.explanation import ExplainedChunk, FilterCheck, LegExplanation
-from ragstack.retrieval.explanation_ranks import DeepLeg, LegScores, deep_legs, leg_scores
-from ragstack.retrieval.explanation_session import Session
+from ragstack.retrieval.explain.explanation import ExplainedChunk, FilterCheck, LegExplanation
+from ragstack.retrieval.explain.ranks import DeepLeg, LegScores, deep_legs, leg_scores
+from ragstack.retrieval.explain.session import Session
 from ragstack.retrieval.filter_check import failing_conditions
 from ragstack.retrieval.fusion import FusedHit
 from ragstack.retrieval.phrases import contain_all

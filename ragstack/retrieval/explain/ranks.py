@@ -9,7 +9,7 @@ from ragstack.adapters.base import Hit
 from ragstack.config.retrieval import RetrievalConfig
 from ragstack.filters import Filter
 from ragstack.retrieval.candidates import LegQuery, fuse_legs
-from ragstack.retrieval.explanation_session import Session
+from ragstack.retrieval.explain.session import Session
 from ragstack.retrieval.fusion import FusedHit
 
 LEGS = ("dense", "sparse")
