@@ -77,7 +77,7 @@ def config_targets(config: PipelineConfig, *, fetch: bool) -> Iterator[Target]:
             files = reranker_files(reranker)
             wanted = wanted_by(RERANKER, reranker.profile, reranker.device, os.environ)
             local = LocalModel(files, partial(pair_probe, files))
-            yield Target(RERANKER, files.name, ModelFacts.of(files), wanted, local)
+            yield Target(files.role, files.name, ModelFacts.of(files), wanted, local)
 
 
 def _embedder(model: str, revision: str | None, wanted: Wanted) -> Target:
