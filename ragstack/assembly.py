@@ -17,7 +17,7 @@ from ragstack.adapters.base import VectorStore
 from ragstack.adapters.registry import STORES
 from ragstack.chunking.base import Chunker
 from ragstack.chunking.registry import CHUNKERS
-from ragstack.config.embedders import Bm25Config
+from ragstack.config.embedders import Bm25Config, RemoteEmbedderConfig
 from ragstack.config.generators import OpenAIGeneratorConfig
 from ragstack.config.models import (
     GeneratorConfig,
@@ -82,7 +82,12 @@ def build_chunker(block: BaseModel) -> Chunker:
 
 
 def build_embedder(block: BaseModel) -> Embedder:
-    """The embedder of an ``embedder`` block. Loads no weights until it is used, but checks that they are there."""
+    """The embedder of an ``embedder`` block. Loads no weights until it is used, but checks that they are there.
+
+    One that is remote asks nothing of its server before it is used.
+    """
+    if isinstance(block, RemoteEmbedderConfig):
+        return cast(Embedder, EMBEDDERS.load(block.type)(block))
     return cast(Embedder, _build(EMBEDDERS, block, without=("bm25",)))
 
 

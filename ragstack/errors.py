@@ -13,7 +13,9 @@
     │       └── EmptyRootError         a root is missing or suddenly empty; nothing was deleted
     ├── SourceError                    one source could not be read or parsed; the run goes on, exit status 3
     ├── EmbeddingError                 the model failed: bad weights, a runtime's fault
-    │   └── TextError                  one of the texts cannot be embedded: too long, NaN; names it
+    │   ├── TextError                  one of the texts cannot be embedded: too long, NaN; names it
+    │   └── EmbeddingServerError       the server of a remote model cannot be reached, or gave what cannot be used
+    │       └── ServerTextError        it refused one text, or gave no usable vector for it; a TextError too
     ├── RerankingError                 a reranker's model or server failed, or gave what cannot be used
     ├── DeviceMemoryError              a batch was too large for a device; caught where batches are made
     ├── StoreError                     the vector store failed
@@ -161,6 +163,14 @@ class TextError(EmbeddingError):
         super().__init__(f"text {text_index}: {fault}", hint=hint)
         self.text_index = text_index
         self.fault = fault
+
+
+class EmbeddingServerError(EmbeddingError):
+    """The server of a remote embedding model cannot be reached, refused a request, or gave an unusable result."""
+
+
+class ServerTextError(TextError, EmbeddingServerError):
+    """The server of a remote embedding model refused one text, or gave a vector for it that cannot be used."""
 
 
 class RerankingError(RagstackError):

@@ -49,10 +49,10 @@ from ragstack.reranking.base import Reranker, close_reranker
 from ragstack.retrieval.engine import QueryEngine, QueryRequest
 from ragstack.retrieval.events import QueryEvent
 from ragstack.retrieval.evidence import open_evidence
-from ragstack.retrieval.explaining import changes_too_often, explain_chain
-from ragstack.retrieval.explanation import Explanation
-from ragstack.retrieval.explanation_session import open_session
-from ragstack.retrieval.explanation_target import Expected, parse_expected
+from ragstack.retrieval.explain.chain import changes_too_often, explain_chain
+from ragstack.retrieval.explain.explanation import Explanation
+from ragstack.retrieval.explain.session import open_session
+from ragstack.retrieval.explain.target import Expected, parse_expected
 from ragstack.retrieval.result import QueryResult
 
 _END = object()

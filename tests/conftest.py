@@ -26,6 +26,14 @@ settings.load_profile("ragstack")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What this user's earlier runs measured and remembered decides nothing here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAGSTACK_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 class NetworkBlockedError(BaseException):
     """A test reached for the network. No Exception, so that nothing takes it for a server that is down."""
 

@@ -52,7 +52,17 @@ SHAPES: dict[str, dict[str, Any]] = {
     "qwen3": _QWEN,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
-    # Positions that depend on each other through more than attention's own arguments: run with their padding.
+    # Attention that is given more than a mask, positions relative to each other: run with their padding.
+    "deberta-v2": {
+        **_BERT,
+        "pad_token_id": 0,
+        "type_vocab_size": 0,
+        "relative_attention": True,
+        "position_buckets": 16,
+        "pos_att_type": ["p2c", "c2p"],
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+    },
     "mpnet": {**_ROBERTA, "type_vocab_size": 2},
 }
 
@@ -93,9 +103,9 @@ def make_model(folder: Path, model_type: str, kind: str = "base", **settings: An
     }[kind]
     model = auto.from_config(config).eval()
     with torch.no_grad():
-        for name, value in model.named_parameters():
-            if name.endswith("bias"):  # made as zeros, which would hide a bias that is left out
-                value.normal_(std=0.3)
+        for value in model.parameters():
+            if value.ndim == 1:  # biases and norms, made as zeros and ones: one that is left out would not be missed
+                value.add_(torch.randn_like(value), alpha=0.3)
     model.save_pretrained(folder)
     return model
 

@@ -11,7 +11,7 @@ from ragstack.api.security import Caller
 from ragstack.api.state import AppState
 from ragstack.citations.chain import Chain, Citation, PassageLink
 from ragstack.ledger.issued_citations import IssuedCitation
-from ragstack.retrieval.explanation import Explanation
+from ragstack.retrieval.explain.explanation import Explanation
 
 
 def answered(state: AppState, caller: Caller, answer: CheckedAnswer, request_id: str) -> None:

@@ -21,7 +21,7 @@ from ragstack.citations.chain import Chain
 from ragstack.config.models import PipelineConfig
 from ragstack.config.server_audit import audit_dir
 from ragstack.errors import StoreError
-from ragstack.retrieval.explanation import Explanation
+from ragstack.retrieval.explain.explanation import Explanation
 
 _KEY_FILE = "hmac.key"
 _KEY_BYTES = 32

@@ -1,44 +1,82 @@
-"""What the batching worker keeps of each request and of each batch under way."""
+"""What the batching worker needs of a model, and what it keeps of each request and of each batch under way."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
-from ragstack.api.batching import Lane, Slice
-from ragstack.embedding.base import BudgetedEmbedder, Embedder, Embeddings, PendingEmbeddings, PipelinedEmbedder
-from ragstack.errors import EmbeddingError
-from ragstack.types import Float32Array, TokenVectors
+from ragstack.api.batching import Slice
+
+ItemT = TypeVar("ItemT")
+"""What is run: a text, a pair."""
+OutT = TypeVar("OutT")
+"""What a model makes of one: vectors, a logit."""
+_InT_contra = TypeVar("_InT_contra", contravariant=True)
+_ResultT_co = TypeVar("_ResultT_co", covariant=True)
+
+
+class PendingItems(Protocol[_ResultT_co]):
+    """Items that were handed to a model and are being worked on."""
+
+    def result(self) -> Sequence[_ResultT_co]:
+        """Wait for what it makes of each, in their order; raises what the model raises. To be called once."""
+
+
+class BatchRunner(Protocol[_InT_contra, _ResultT_co]):
+    """A loaded model, as the batching worker sees it.
+
+    ``max_batch_tokens`` is what it is handed at a time. ``batches_ahead`` is how many more it is handed while the
+    oldest is worked on.
+    """
+
+    @property
+    def max_batch_tokens(self) -> int: ...
+
+    @property
+    def batches_ahead(self) -> int: ...
+
+    def begin(self, lane: Hashable, items: Sequence[_InT_contra]) -> PendingItems[_ResultT_co]:
+        """Begin with items of one lane; whatever this raises is the answer to the batch."""
+
+    def works_ahead(self, tokens: int) -> bool:
+        """False where :meth:`begin` of so many tokens has done all the work, or more of it at a time would not pay."""
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """The vectors of one request, and the seconds its first text waited before a batch took it."""
+class Finished(Generic[OutT]):
+    """The outcome of one request's items, and the seconds that its first one waited before a batch took it."""
 
-    embeddings: Embeddings
+    items: Sequence[OutT]
     queue_s: float
 
 
 @dataclass
-class QueuedRequest:
+class QueuedRequest(Generic[ItemT, OutT]):
     """A request under way. Written by the worker alone after it was queued; ``future`` belongs to ``loop``."""
 
-    lane: Lane
-    texts: Sequence[str]
+    lane: Hashable
+    items: Sequence[ItemT]
     counts: Sequence[int]
-    future: asyncio.Future[Embedded]
+    future: asyncio.Future[Finished[OutT]]
     loop: asyncio.AbstractEventLoop
     queued_at: float
-    left: int
     queue_s: float | None = None
-    dense: Float32Array | None = None
-    tokens: dict[int, TokenVectors] = field(default_factory=dict)
+    found: dict[int, OutT] = field(default_factory=dict)
+
+    def add(self, positions: Sequence[int], outcomes: Sequence[OutT]) -> None:
+        """What was made of the items at these ``positions``; the last of them finishes the request."""
+        self.found.update(zip(positions, outcomes, strict=True))
+        if len(self.found) == len(self.items):
+            self.finish()
 
     def finish(self, error: BaseException | None = None) -> None:
         """Hand the result, or the error, to the waiting coroutine."""
-        result = None if error is not None else self._result()
+        result = None
+        if error is None:
+            result = Finished([self.found[position] for position in range(len(self.items))], self.queue_s or 0.0)
 
         def settle() -> None:
             if self.future.done():
@@ -52,37 +90,18 @@ class QueuedRequest:
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(settle)
 
-    def _result(self) -> Embedded:
-        tokens = tuple(self.tokens[i] for i in range(len(self.texts))) if self.tokens else None
-        return Embedded(Embeddings(dense=self.dense, tokens=tokens), self.queue_s or 0.0)
-
 
 @dataclass
-class BatchUnderWay:
-    """A batch that was handed to the embedder, or why it could not be."""
+class BatchUnderWay(Generic[ItemT, OutT]):
+    """A batch that was handed to the model, or why it could not be. ``is_done``: nothing of it runs any more."""
 
-    embedder: Embedder | None
-    slices: list[tuple[QueuedRequest, Slice]]
-    pending: PendingEmbeddings | None
-    error: Exception | None
+    slices: list[tuple[QueuedRequest[ItemT, OutT], Slice]]
     started: float
+    pending: PendingItems[OutT] | None = None
+    error: Exception | None = None
+    is_done: bool = True
 
     @property
-    def is_done(self) -> bool:
-        """True when nothing runs any more: only an embedder that makes several batches of these texts works ahead."""
-        tokens = sum(request.counts[i] for request, part in self.slices for i in part.positions)
-        embedder = self.embedder
-        if self.pending is None or not isinstance(embedder, PipelinedEmbedder):
-            return True
-        return not (isinstance(embedder, BudgetedEmbedder) and tokens > embedder.max_batch_tokens)
-
-
-def complete(embeddings: Embeddings, slices: list[tuple[QueuedRequest, Slice]]) -> Embeddings:
-    """The same, known to hold what was asked for: a vector too few would give each client its neighbour's."""
-    texts = sum(len(part.positions) for _, part in slices)
-    for output in slices[0][0].lane.outputs:
-        found = embeddings.dense if output == "dense" else embeddings.tokens
-        if found is None or len(found) != texts:
-            count = "none" if found is None else len(found)
-            raise EmbeddingError(f"the model was asked for {output} vectors of {texts} texts; it gave {count}.")
-    return embeddings
+    def counts(self) -> tuple[int, ...]:
+        """The tokens of each item."""
+        return tuple(request.counts[i] for request, part in self.slices for i in part.positions)

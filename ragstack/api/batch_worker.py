@@ -1,4 +1,4 @@
-"""One thread that feeds the embedder with batches of all clients' texts."""
+"""One thread that feeds a model with batches of all clients' texts: the embedder, or a cross-encoder with pairs."""
 
 from __future__ import annotations
 
@@ -8,55 +8,25 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
-
-import numpy as np
+from typing import Generic, Literal, TypeAlias
 
 from ragstack.api.admission import Throughput
-from ragstack.api.batch_work import BatchUnderWay, Embedded, QueuedRequest, complete
-from ragstack.api.batching import Batch, BatchQueue, Lane, Slice
+from ragstack.api.batch_work import BatchRunner, BatchUnderWay, Finished, ItemT, OutT, QueuedRequest
+from ragstack.api.batching import Batch, BatchQueue, Slice
 from ragstack.api.model_errors import ModelRequestError
-from ragstack.embedding.base import (
-    Embedder,
-    Embeddings,
-    InputType,
-    Output,
-    submit,
-)
 from ragstack.errors import RagstackError
-from ragstack.inference.threads import usable_cores
 
-CPU_BATCH_TOKENS_PER_CORE = 1024
-"""Budget on a CPU, for each core: smaller ones leave cores idle, larger ones embed no more texts a second and keep
-short requests waiting (docs/model-server.md)."""
-GPU_BATCH_TOKENS = 65536
-"""Budget on a GPU."""
-
-_BATCHES_AHEAD = 1
+_BEFORE_LOADING = 1024  # tokens of a batch until the model says otherwise; none is run before
 _log = logging.getLogger(__name__)
 
 WorkerState: TypeAlias = Literal["starting", "ready", "failing", "closed"]
 
 
-@runtime_checkable
-class OnDevice(Protocol):
-    """An embedder that says where it runs: ``cpu``, ``cuda:0``."""
-
-    @property
-    def device(self) -> str: ...
-
-
-def online_batch_tokens(embedder: Embedder) -> int:
-    """The budget of a batch when the config names none."""
-    on_gpu = isinstance(embedder, OnDevice) and embedder.device.startswith("cuda")
-    return GPU_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS_PER_CORE * usable_cores()
-
-
 @dataclass(frozen=True)
 class BatchReport:
-    """One batch that was embedded: how many texts of how many requests, their tokens, and the seconds it took."""
+    """One batch that was run: how many texts of how many requests, their tokens, and the seconds it took."""
 
     texts: int
     requests: int
@@ -64,36 +34,36 @@ class BatchReport:
     seconds: float
 
 
-class EmbeddingWorker:
-    """Embeds the texts of many clients, batched by :class:`ragstack.api.batching.BatchQueue`.
+class BatchWorker(Generic[ItemT, OutT]):
+    """Runs the items of many clients, batched by :class:`ragstack.api.batching.BatchQueue`.
 
-    ``open_embedder`` is called in the worker's thread, which then embeds a text to load the weights; the embedder is
-    not closed. A request that is cancelled is dropped before it is embedded, and one whose texts cannot be embedded
-    fails alone: the others of its batch are embedded again without it.
+    ``open_runner`` loads the model, in the worker's thread; ``model`` is what messages call it. A request that is
+    cancelled is dropped before it is run, and one whose items cannot be run fails alone: the others of its batch are
+    run again without it.
     """
 
     def __init__(
         self,
-        open_embedder: Callable[[], Embedder],
-        max_batch_tokens: int | None,
+        open_runner: Callable[[], BatchRunner[ItemT, OutT]],
+        model: str,
         max_queued_tokens: int,
         on_batch: Callable[[BatchReport], None],
     ) -> None:
-        self._open_embedder = open_embedder
-        self._max_batch_tokens = max_batch_tokens
+        self._open_runner = open_runner
+        self._model = model
         self._max_queued_tokens = max_queued_tokens
         self._on_batch = on_batch
-        self._queue = BatchQueue(max_batch_tokens or CPU_BATCH_TOKENS_PER_CORE)
-        self._requests: dict[int, QueuedRequest] = {}
+        self._queue = BatchQueue(_BEFORE_LOADING)
+        self._requests: dict[int, QueuedRequest[ItemT, OutT]] = {}
         self._ids = itertools.count()
         self._wake = threading.Condition()
         self._state: WorkerState = "starting"
         self.throughput = Throughput()
-        self._thread = threading.Thread(target=self._run, name="ragstack-batches", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"ragstack-batches ({model})", daemon=True)
 
     @property
     def state(self) -> WorkerState:
-        """``ready`` once the model embeds; ``failing`` when it could not be loaded, until a batch succeeds."""
+        """``ready`` once the model runs; ``failing`` when it could not be loaded, until a batch succeeds."""
         return self._state
 
     @property
@@ -125,17 +95,15 @@ class EmbeddingWorker:
         if self._thread.is_alive():
             self._thread.join()
 
-    async def embed(
-        self, texts: Sequence[str], token_counts: Sequence[int], input_type: InputType, outputs: Sequence[Output]
-    ) -> Embedded:
-        """Vectors of ``texts`` (at least one), ``dense`` and ``tokens`` alone among the outputs.
+    async def submit(self, lane: Hashable, items: Sequence[ItemT], token_counts: Sequence[int]) -> Finished[OutT]:
+        """What the model makes of ``items`` (at least one), all of one ``lane``.
 
-        ``token_counts`` are what the model reads of each text, special tokens included. Raises ModelRequestError:
-        overloaded when too many tokens wait, unavailable when the worker is closed, backend when the model fails.
+        ``token_counts`` are what it reads of each, special tokens included. Raises ModelRequestError: overloaded when
+        too many tokens wait, unavailable when the worker is closed, backend when the model fails.
         """
         loop = asyncio.get_running_loop()
-        lane = Lane(input_type, tuple(sorted(set(outputs))))
-        request = QueuedRequest(lane, texts, token_counts, loop.create_future(), loop, time.perf_counter(), len(texts))
+        request: QueuedRequest[ItemT, OutT]
+        request = QueuedRequest(lane, items, token_counts, loop.create_future(), loop, time.perf_counter())
         with self._wake:
             if self._state == "closed":
                 raise ModelRequestError("unavailable", "The server is shutting down.", retry_after_s=1)
@@ -152,7 +120,7 @@ class EmbeddingWorker:
                 self._queue.cancel(request_id)
 
     def retry_after_s(self) -> int:
-        """Seconds in which what waits now will have been embedded."""
+        """Seconds in which what waits now will have been run."""
         return self.throughput.retry_after_s(self.queued_tokens)
 
     def _admit(self, tokens: int) -> None:
@@ -176,8 +144,8 @@ class EmbeddingWorker:
                 request.finish(ModelRequestError("unavailable", "The server is shutting down.", retry_after_s=1))
 
     def _work(self) -> None:
-        embedder = self._load()
-        under_way: deque[BatchUnderWay] = deque()
+        runner = self._load()
+        under_way: deque[BatchUnderWay[ItemT, OutT]] = deque()
         while True:
             with self._wake:
                 while self._state != "closed" and not under_way and not self._queue.requests:
@@ -187,33 +155,31 @@ class EmbeddingWorker:
                 batch = self._queue.next_batch()
                 slices = self._slices(batch)
             if slices:
-                embedder = embedder or self._load()
-                under_way.append(self._begin(embedder, slices))
-            # One batch is prepared while another is run; with nothing to prepare, the oldest is waited for. What was
+                runner = runner or self._load()
+                under_way.append(self._begin(runner, slices))
+            # A batch is prepared while others are run; with nothing to prepare, the oldest is waited for. What was
             # run already is not kept from its clients.
-            while under_way and (len(under_way) > _BATCHES_AHEAD or not slices or under_way[-1].is_done):
-                self._settle(under_way.popleft())
+            ahead = 0 if runner is None else runner.batches_ahead
+            while under_way and (len(under_way) > ahead or not slices or under_way[-1].is_done):
+                self._settle(under_way.popleft(), runner)
 
-    def _load(self) -> Embedder | None:
+    def _load(self) -> BatchRunner[ItemT, OutT] | None:
         try:
-            embedder = self._open_embedder()
-            # A text alone and texts that make several batches may be run by different sessions.
-            embedder.embed(["warm up"], "query", ("dense",))
-            embedder.embed(["warm up", "warm up " * 32], "passage", ("dense",))
+            runner = self._open_runner()
         except Exception as error:  # a third party's model raises what it likes; requests are told, and /health
-            _log.error("the embedding model cannot be used: %s", error, exc_info=not isinstance(error, RagstackError))
+            _log.error("the %s cannot be used: %s", self._model, error, exc_info=not isinstance(error, RagstackError))
             self._set_state("failing")
             return None
-        self._queue.max_batch_tokens = self._max_batch_tokens or online_batch_tokens(embedder)
+        self._queue.max_batch_tokens = runner.max_batch_tokens
         self._set_state("ready")
-        return embedder
+        return runner
 
     def _set_state(self, state: WorkerState) -> None:
         with self._wake:
             if self._state != "closed":
                 self._state = state
 
-    def _slices(self, batch: Batch | None) -> list[tuple[QueuedRequest, Slice]]:
+    def _slices(self, batch: Batch | None) -> list[tuple[QueuedRequest[ItemT, OutT], Slice]]:
         """The batch's slices with their requests; those of requests that left in the meantime are dropped."""
         found = []
         now = time.perf_counter()
@@ -225,65 +191,55 @@ class EmbeddingWorker:
                 found.append((request, part))
         return found
 
-    def _begin(self, embedder: Embedder | None, slices: list[tuple[QueuedRequest, Slice]]) -> BatchUnderWay:
-        lane = slices[0][0].lane
-        texts = [request.texts[i] for request, part in slices for i in part.positions]
-        work = BatchUnderWay(embedder, slices, None, None, time.perf_counter())
-        if embedder is None:
+    def _begin(
+        self, runner: BatchRunner[ItemT, OutT] | None, slices: list[tuple[QueuedRequest[ItemT, OutT], Slice]]
+    ) -> BatchUnderWay[ItemT, OutT]:
+        work = BatchUnderWay(slices, time.perf_counter())
+        if runner is None:
             work.error = ModelRequestError(
-                "backend", "The embedding model cannot be loaded.", hint="The server's log says why."
+                "backend", f"The {self._model} cannot be loaded.", hint="The server's log says why."
             )
             return work
+        items = [request.items[i] for request, part in slices for i in part.positions]
         try:
-            work.pending = submit(embedder, texts, lane.input_type, lane.outputs)
+            work.pending = runner.begin(slices[0][0].lane, items)
+            work.is_done = not runner.works_ahead(sum(work.counts))
         except Exception as error:  # whatever a third party's model raises is the answer to this batch alone
             work.error = error
         return work
 
-    def _settle(self, work: BatchUnderWay) -> None:
-        embeddings: Embeddings | None = None
+    def _settle(self, work: BatchUnderWay[ItemT, OutT], runner: BatchRunner[ItemT, OutT] | None) -> None:
+        outcomes: Sequence[OutT] | None = None
         if work.pending is not None:
             try:
-                embeddings = complete(work.pending.result(), work.slices)
+                outcomes = work.pending.result()
             except Exception as error:  # as above
                 work.error = error
-        if embeddings is not None:
+        if outcomes is not None:
             seconds = time.perf_counter() - work.started
-            counts = tuple(request.counts[i] for request, part in work.slices for i in part.positions)
-            self.throughput.add(sum(counts), seconds)
-            self._on_batch(BatchReport(len(counts), len(work.slices), counts, seconds))
+            self.throughput.add(sum(work.counts), seconds)
+            self._on_batch(BatchReport(len(work.counts), len(work.slices), work.counts, seconds))
             self._set_state("ready")
-            self._deliver(work.slices, embeddings)
-        elif len(work.slices) > 1 and work.embedder is not None:
+            start = 0
+            for request, part in work.slices:
+                stop = start + len(part.positions)
+                request.add(part.positions, outcomes[start:stop])
+                start = stop
+        elif len(work.slices) > 1 and runner is not None:
             for one in work.slices:
-                self._settle(self._begin(work.embedder, [one]))
+                self._settle(self._begin(runner, [one]), runner)
         else:
             for request, part in work.slices:
                 self._fail(request, part, work.error)
 
-    def _deliver(self, slices: list[tuple[QueuedRequest, Slice]], embeddings: Embeddings) -> None:
-        start = 0
-        for request, part in slices:
-            rows = range(start, start + len(part.positions))
-            start = rows.stop
-            if embeddings.dense is not None:
-                if request.dense is None:
-                    request.dense = np.empty((len(request.texts), embeddings.dense.shape[1]), dtype=np.float32)
-                request.dense[list(part.positions)] = embeddings.dense[rows.start : rows.stop]
-            if embeddings.tokens is not None:
-                request.tokens.update(zip(part.positions, (embeddings.tokens[i] for i in rows), strict=True))
-            request.left -= len(part.positions)
-            if request.left == 0:
-                request.finish()
-
-    def _fail(self, request: QueuedRequest, part: Slice, error: Exception | None) -> None:
+    def _fail(self, request: QueuedRequest[ItemT, OutT], part: Slice, error: Exception | None) -> None:
         with self._wake:
             self._queue.cancel(part.request_id)
         if isinstance(error, ModelRequestError):
             request.finish(error)
             return
-        _log.error("a batch could not be embedded", exc_info=error)
-        message = error.message if isinstance(error, RagstackError) else "The embedding model failed."
+        _log.error("a batch of the %s could not be run", self._model, exc_info=error)
+        message = error.message if isinstance(error, RagstackError) else f"The {self._model} failed."
         failure = ModelRequestError("backend", message, hint="The server's log says more.")
         failure.__cause__ = error
         request.finish(failure)

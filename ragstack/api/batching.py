@@ -1,14 +1,14 @@
-"""Which texts of which clients are embedded together. Pure: no threads, no clock, no model.
+"""Which texts, or pairs, of which clients are run together. Pure: no threads, no clock, no model.
 
-Requests wait in turn. A batch holds texts of one lane (one ``input_type``, one set of outputs), because a call of the
-embedder does; it is filled by going round the lane's requests, a text of each at a time, so that a request of one
-text is not kept waiting by one of a thousand.
+Requests wait in turn. A batch holds texts of one lane (for the embedder one ``input_type``, one set of outputs),
+because a call of the model does; it is filled by going round the lane's requests, a text of each at a time, so that a
+request of one text is not kept waiting by one of a thousand.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from ragstack.embedding.base import InputType, Output
@@ -16,7 +16,7 @@ from ragstack.embedding.base import InputType, Output
 
 @dataclass(frozen=True)
 class Lane:
-    """What every text of a batch has in common."""
+    """What every text of a batch for the embedder has in common."""
 
     input_type: InputType
     outputs: tuple[Output, ...]
@@ -32,16 +32,16 @@ class Slice:
 
 @dataclass(frozen=True)
 class Batch:
-    """What is handed to the embedder at a time; ``tokens`` is the sum of the texts' counts."""
+    """What is handed to the model at a time; ``tokens`` is the sum of the texts' counts."""
 
-    lane: Lane
+    lane: Hashable
     slices: tuple[Slice, ...]
     tokens: int
 
 
 @dataclass
 class _Waiting:
-    lane: Lane
+    lane: Hashable
     counts: Sequence[int]
     next: int = 0
 
@@ -52,7 +52,7 @@ class _Waiting:
 
 @dataclass
 class BatchQueue:
-    """Requests whose texts wait to be embedded.
+    """Requests whose texts wait to be run.
 
     ``max_batch_tokens`` bounds a batch; a text that is longer is a batch of its own. Every text of a request is handed
     out exactly once, in the order of its positions, unless the request is cancelled first. The request that has
@@ -73,7 +73,7 @@ class BatchQueue:
         """How many tokens wait."""
         return self._tokens
 
-    def add(self, request_id: int, lane: Lane, token_counts: Sequence[int]) -> None:
+    def add(self, request_id: int, lane: Hashable, token_counts: Sequence[int]) -> None:
         """Queue a request of at least one text. Raises ValueError for none, and for an id that waits already."""
         if not token_counts:
             raise ValueError("a request needs at least one text")

@@ -86,10 +86,18 @@ class Metrics:
             registry=registry,
             buckets=_SHARES,
         )
-        self.queue_requests = Gauge(
-            "ragstack_queue_requests", "Requests with texts that wait to be embedded.", registry=registry
+        self.pair_batch_pairs = Histogram(
+            "ragstack_pair_batch_pairs", "Pairs in one batch of the reranker.", registry=registry, buckets=_COUNTS
         )
-        self.queue_tokens = Gauge("ragstack_queue_tokens", "Tokens that wait to be embedded.", registry=registry)
+        self.pair_batch_tokens = Histogram(
+            "ragstack_pair_batch_tokens", "Tokens in one batch of the reranker.", registry=registry, buckets=_TOKENS
+        )
+        self.queue_requests = Gauge(
+            "ragstack_queue_requests", "Requests with texts that wait to be embedded or scored.", registry=registry
+        )
+        self.queue_tokens = Gauge(
+            "ragstack_queue_tokens", "Tokens that wait to be embedded or scored.", registry=registry
+        )
         build = Gauge("ragstack_build_info", "The version that runs; always 1.", ("version",), registry=registry)
         build.labels(__version__).set(1)
         for kind in ("prompt", "completion"):
@@ -118,8 +126,13 @@ class Metrics:
         self.batch_texts.observe(texts)
         self.batch_tokens.observe(sum(token_counts))
         if isinstance(embedder, BudgetedEmbedder):  # others do not say whether they pad
-            plan = plan_batches(token_counts, embedder.max_batch_tokens)
+            plan = [] if embedder.packs else plan_batches(token_counts, embedder.max_batch_tokens)
             self.batch_padding.observe(padding_share(token_counts, plan))
+
+    def observe_pair_batch(self, token_counts: Sequence[int]) -> None:
+        """One batch that was handed to a reranker that scores pairs, which cuts it by its own budget."""
+        self.pair_batch_pairs.observe(len(token_counts))
+        self.pair_batch_tokens.observe(sum(token_counts))
 
     def observe_chain(self, chain: Chain, statuses: Iterable[Status]) -> None:
         """The stages and tokens of one finished chain, and what the check of each of its citations gave."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,8 +14,8 @@ import anyio
 from anyio import CapacityLimiter
 
 from ragstack.api.admission import Gate, TokenBudget
-from ragstack.api.batch_work import Embedded
-from ragstack.api.batch_worker import BatchReport, EmbeddingWorker
+from ragstack.api.batch_worker import BatchReport
+from ragstack.api.embedding_worker import Embedded, EmbeddingWorker
 from ragstack.api.metrics import Metrics
 from ragstack.api.model_errors import ModelRequestError
 from ragstack.api.model_texts import (
@@ -29,16 +28,16 @@ from ragstack.api.model_texts import (
     texts_of,
 )
 from ragstack.api.served_models import PIPELINE_MODEL, reranker_names
+from ragstack.api.text_rankings import Ranking, TextRankings, rankings, told_as_request_errors
 from ragstack.api.tracing import Tracing
 from ragstack.assembly import build_text_reranker, compares_vectors, text_reranker, token_vectors_of_texts
-from ragstack.cancellation import Cancellation
 from ragstack.embedding.base import Embedder, InputType, Output
-from ragstack.errors import InputError, RagstackError
+from ragstack.errors import RagstackError
 from ragstack.inference.threads import usable_cores
 from ragstack.pipeline import Pipeline
-from ragstack.reranking.base import RerankQuery, no_idf
+from ragstack.reranking.base import Reranker, RerankQuery, no_idf
 from ragstack.retrieval.corpus_weights import corpus_idf
-from ragstack.retrieval.text_ranking import bare_query, rank_in_order, text_ids
+from ragstack.retrieval.text_ranking import rank_in_order, text_ids
 from ragstack.types import Float32Array, TokenVectors
 
 _FLOATS_AT_ONCE = 16_384  # about a millisecond of work
@@ -57,14 +56,6 @@ class EmbeddedTexts:
     tokenize_s: float
     queue_s: float
     embed_s: float
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """One text of a ranking: its position in the request, and the reranker's score."""
-
-    index: int
-    score: float
 
 
 class ModelServer:
@@ -88,7 +79,13 @@ class ModelServer:
         self.worker = EmbeddingWorker(
             lambda: pipeline.embedder, self.settings.max_batch_tokens, self.settings.max_queued_tokens, self._on_batch
         )
-        metrics.watch_queue(lambda: self.worker.queued_requests, lambda: self.worker.queued_tokens)
+        self._text_rankings = TextRankings(
+            self.settings, lambda report: metrics.observe_pair_batch(report.token_counts), self._threads
+        )
+        metrics.watch_queue(
+            lambda: self.worker.queued_requests + self._text_rankings.queued_requests,
+            lambda: self.worker.queued_tokens + self._text_rankings.queued_tokens,
+        )
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -132,6 +129,8 @@ class ModelServer:
             name, named_type = self._resolve(model, self.model_names)
             of_type = input_type or named_type or "passage"
             self.check_size(given, param)
+            if "tokens" in outputs and not self.embedder.info.token_dim:
+                raise ModelRequestError("unsupported", f"{name} gives no vectors of tokens")
             texts = texts_of(self.embedder, given, param)
             return name, of_type, prepare_texts(self.embedder, texts, of_type, truncate, param)
 
@@ -233,32 +232,30 @@ class ModelServer:
         idf = corpus_idf(self._config, self._pipeline.state_dir, tokens) if with_corpus else no_idf(len(tokens))
         asking = RerankQuery(query, of_query.dense[0], tokens, idf)
         reranker = self._pipeline.text_reranker or build_text_reranker(self._config, store)
-        return _rankings(rank_in_order(reranker, asking, texts, of_texts.dense @ of_query.dense[0]))
+        return rankings(rank_in_order(reranker, asking, texts, of_texts.dense @ of_query.dense[0]))
 
     async def _rank_by_text(self, query: str, texts: Sequence[str], check: Callable[[], None]) -> list[Ranking]:
         """With a reranker that reads nothing but the texts. It gives up when the client leaves or the time is over."""
-        cancellation = Cancellation()
 
-        def rank() -> list[Ranking]:
+        def checked_reranker() -> Reranker:
             check()
-            reranker = self._pipeline.text_reranker
+            with told_as_request_errors():
+                reranker = self._pipeline.text_reranker
             assert reranker is not None  # it was looked at before
-            try:
-                return _rankings(rank_in_order(reranker, bare_query(query, cancellation), texts))
-            except InputError as error:
-                raise ModelRequestError("too_long", error.message, hint=error.hint) from error
-            except RagstackError as error:
-                raise ModelRequestError("backend", error.message, hint=error.hint) from error
+            return reranker
 
-        with self._rankings.entered(self.worker.retry_after_s):
+        with self._rankings.entered(self._text_rankings.retry_after_s):
             async with self._in_time():
                 started = time.perf_counter()
-                try:
-                    ranked = await self._in_thread(rank)
-                finally:
-                    cancellation.request()
+                reranker = await self._in_thread(checked_reranker)
+                ranked = await self._text_rankings.rank(reranker, query, texts)
         self._observe("ragstack.rank", {"rerank": time.perf_counter() - started}, 1 + len(texts), 0)
         return ranked
+
+    def close(self) -> None:
+        """Refuse what waits, and end the threads that run the models. Idempotent."""
+        self.worker.close()
+        self._text_rankings.close()
 
     def _resolve(self, model: str | None, known: Sequence[str]) -> tuple[str, InputType | None]:
         if model is None or model in known:
@@ -315,12 +312,6 @@ class ModelServer:
         self._metrics.observe_batch(report.texts, report.token_counts, self.embedder)
 
 
-def _rankings(found: Sequence[tuple[int, float]]) -> list[Ranking]:
-    if not all(math.isfinite(score) for _, score in found):
-        raise ModelRequestError("backend", "The reranker gave a score that is not a number.")
-    return [Ranking(index, score) for index, score in found]
-
-
 @asynccontextmanager
 async def serving_models(pipeline: Pipeline, metrics: Metrics, tracing: Tracing) -> AsyncIterator[ModelServer]:
     """A model server whose worker runs inside the block; the weights are loaded at once, in its thread."""
@@ -329,4 +320,4 @@ async def serving_models(pipeline: Pipeline, metrics: Metrics, tracing: Tracing)
     try:
         yield models
     finally:
-        await anyio.to_thread.run_sync(models.worker.close)
+        await anyio.to_thread.run_sync(models.close)

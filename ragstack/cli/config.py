@@ -40,15 +40,21 @@ def _check_model(loaded: LoadedConfig) -> str:
     """Raise ConfigError for chunks longer than the model reads; why that is unknown, where its files are not here."""
     from ragstack.assembly import build_embedder
     from ragstack.config.third_party import ThirdPartyConfig
+    from ragstack.embedding.base import InfoWithoutAsking
     from ragstack.errors import EmbeddingError, RerankingError
     from ragstack.indexer.fingerprint import check_model_limits
 
-    if isinstance(loaded.config.embedder, ThirdPartyConfig):
+    block = loaded.config.embedder
+    if isinstance(block, ThirdPartyConfig):
         return ""
     try:
-        embedder = build_embedder(loaded.config.embedder)
+        embedder = build_embedder(block)
         try:
-            check_model_limits(loaded, embedder.info)
+            # A check of a file reaches for no server.
+            info = embedder.info_without_asking() if isinstance(embedder, InfoWithoutAsking) else embedder.info
+            if info is None:
+                return f"{getattr(block, 'base_url', '')} was not asked; embedder.max_tokens would say it"
+            check_model_limits(loaded, info)
         finally:
             embedder.close()
     except (EmbeddingError, RerankingError) as error:

@@ -152,7 +152,12 @@ def _encoding() -> Finding:
 
 
 def _model(loaded: LoadedConfig) -> Finding:
+    from ragstack.embedding.registry import EMBEDDERS
+
     block = loaded.config.embedder
+    if block.type == "remote":
+        EMBEDDERS.load("remote")  # which needs an extra
+        return Finding("model", "ok", f"{getattr(block, 'base_url', '')}: not asked, for nothing here uses a network")
     if block.type != "local":
         return Finding("model", "ok", f"{block.type}: no files of its own to check")
     return _onnx_model(block)  # type: ignore[arg-type]
@@ -209,7 +214,7 @@ def _reranker(block: BaseModel) -> Finding:
         )
     from ragstack.assembly import reranker_files
 
-    if not Path(block.model).expanduser().is_dir():
+    if block.revision is not None:
         return Finding("reranker", "warn", f"{block.model}: not checked", "It is fetched from its hub on first use.")
     files = reranker_files(block)
     files.encoder(windows=True)

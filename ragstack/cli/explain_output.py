@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ragstack.cli.output import console, printable, uses_color
 
 if TYPE_CHECKING:
-    from ragstack.retrieval.explanation import ExplainedChunk, Explanation, LegExplanation, QueryWord
+    from ragstack.retrieval.explain.explanation import ExplainedChunk, Explanation, LegExplanation, QueryWord
 
 _WIDTH = 80
 _NAME_WIDTH = 24

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ragstack.indexer.erase import EraseReport
     from ragstack.indexer.interruption import Interruption
     from ragstack.indexer.report import IndexProgress, IndexReport
-    from ragstack.retrieval.explanation import Explanation
+    from ragstack.retrieval.explain.explanation import Explanation
 
 _CONNECT_TIMEOUT_S = 5.0
 _POLL_S = 0.2
@@ -51,7 +51,7 @@ def forward_explain(
     """The server's explanation of what it answers. Raises what :func:`forward_query` raises."""
     from pydantic import ValidationError
 
-    from ragstack.retrieval.explanation import Explanation
+    from ragstack.retrieval.explain.explanation import Explanation
 
     body = {**_question(text, filter, top_n), "answer": answer}
     if expected is not None:
@@ -125,7 +125,7 @@ def _question(text: str, filter: Filter | None, top_n: int | None) -> dict[str, 
 
 def _expected_as_named_here(expected: str) -> str:
     """An expected passage with its path made absolute, where it names a file of this working directory."""
-    from ragstack.retrieval.explanation_target import parse_expected
+    from ragstack.retrieval.explain.target import parse_expected
 
     for place in parse_expected(expected).places:
         path = Path(place.name)

@@ -45,6 +45,10 @@ COMMANDS: dict[str, Entry] = {
     "serve": Entry("ragstack.cli.serve:serve", "Serve the REST API."),
     "eval": Entry("ragstack.cli.eval:evaluate", "Measure a pipeline on questions whose answers are known."),
     "tune": Entry("ragstack.cli.tune:tune", "Choose chunk size, weights and depth on your own questions."),
+    "bench embed": Entry("ragstack.cli.bench:embed", "Measure embedding: latency, tokens a second, cost."),
+    "bench rerank": Entry("ragstack.cli.bench:rerank", "Measure reranking: latency, pairs a second, cost."),
+    "bench query": Entry("ragstack.cli.bench:query", "Measure whole queries over an index."),
+    "bench cost": Entry("ragstack.cli.bench:cost", "Say what tokens cost at a rate, and when that pays."),
     "status": Entry("ragstack.cli.status:status", "Say what the index holds."),
     "rm": Entry("ragstack.cli.rm:rm", "Erase sources from the index, down to the last byte."),
     "gc": Entry("ragstack.cli.gc:gc", "Delete what the index does not need any more."),
@@ -65,11 +69,12 @@ COMMANDS: dict[str, Entry] = {
     "doctor": Entry("ragstack.cli.doctor:doctor", "Check this installation, the config and the index."),
 }
 
-_JSON_TO_A_FILE = ("eval", "tune")
+_JSON_TO_A_FILE = ("eval", "tune", "bench embed", "bench rerank", "bench query")
 """Commands whose ``--json`` takes a file, or - for stdout."""
 
 _GROUPS = {
     "audit": "Check the record of what the server answered.",
+    "bench": "Measure speed and cost, of this machine or of any server.",
     "key": "API keys of the server.",
     "config": "Check, show and document the config.",
     "store": "Look into the vector store; delete collections.",
@@ -132,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _prints_json(arguments: list[str]) -> bool:
     """True when the result would be JSON on stdout: `--json`, or `--json -` where the option names a file."""
-    if arguments[:1] and arguments[0] in _JSON_TO_A_FILE:
+    if arguments[:1] and {arguments[0], " ".join(arguments[:2])} & set(_JSON_TO_A_FILE):
         return "--json=-" in arguments or ("--json", "-") in zip(arguments, arguments[1:], strict=False)  # noqa: RUF007 - itertools takes time to import
     return "--json" in arguments
 

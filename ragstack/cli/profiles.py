@@ -79,8 +79,8 @@ def profiles(
         reports.append(_Report(target, hardware, ALL_INSTALLED if described else find_runtimes(), records, described))
     if as_json:
         print_json({"system": _system_json(hardware), "models": [report.to_json() for report in reports]})
-    else:
-        print("\n\n".join(printable("\n".join(report.lines())) for report in reports))
+        return max((report.error.exit_status for report in reports if report.error is not None), default=0)
+    print("\n\n".join(printable("\n".join(report.lines())) for report in reports))
     for report in reports:
         if report.error is not None:
             raise report.error
@@ -109,12 +109,15 @@ class _Report:
         """The report for people."""
         from ragstack.inference.profile_report import section, selected_lines
 
-        title = "Compatible with the described system" if self.described else "Compatible with system and runnable"
         return [
             "MODEL PROFILES",
             f"- Model: {self.target.role.name} {self.target.name}",
             f"- System: {'; '.join(self.hardware.describe())}",
-            *section(title, [found for found in self.profiles if found.runnable], self._state),
+            *section(
+                "Compatible with system and runnable",
+                [found for found in self.profiles if found.runnable],
+                self._state,
+            ),
             *section(
                 "Compatible with system, but not runnable",
                 [found for found in self.profiles if found.compatible and not found.runnable],
@@ -149,8 +152,10 @@ class _Report:
 
     def _check(self, found: ModelProfile) -> str:
         record = self.records.find(found)
+        if record is None and found.profile.precision == "fp32":
+            return ""
         if record is None:
-            return "" if found.profile.precision == "fp32" else "unverified"
+            return "unverified" if found.profile.device_type == "cuda" else "unverified, on request only"
         speed = "" if record.tokens_per_second is None else f", {record.tokens_per_second:,.0f} tokens/s"
         return (f"agreement {record.agreement:.5f}" if record.passed else f"refused: {record.reason}") + speed
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ragstack.citations.chain import Chain, Citation, PassageLink, Place
     from ragstack.config.loader import LoadedConfig
     from ragstack.filters import Filter
-    from ragstack.retrieval.explanation import Explanation
+    from ragstack.retrieval.explain.explanation import Explanation
 
 _CONFIG_DIFFERS = (
     "note: the config has changed since the index was built; the index answers as it was built."

@@ -22,7 +22,7 @@ from ragstack.embedding.base import InputType
 from ragstack.errors import RemoteError
 from ragstack.generation.base import Turn
 from ragstack.retrieval.events import Answered, QueryEvent
-from ragstack.retrieval.explanation import Explanation
+from ragstack.retrieval.explain.explanation import Explanation
 from ragstack.retrieval.result import QueryResult
 from ragstack.types import Float32Array
 

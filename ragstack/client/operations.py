@@ -25,7 +25,7 @@ from ragstack.embedding.base import InputType
 from ragstack.errors import InputError, RemoteError
 from ragstack.filters import Filter, as_filter, filter_to_json
 from ragstack.generation.base import Turn
-from ragstack.retrieval.explanation import Explanation
+from ragstack.retrieval.explain.explanation import Explanation
 from ragstack.retrieval.result import QueryResult
 from ragstack.types import Float32Array
 

@@ -17,7 +17,7 @@ from ragstack.citations.verify import Status
 from ragstack.client.sse import ServerEvent
 from ragstack.errors import InputError, RagstackError, RemoteError
 from ragstack.retrieval.events import Answered, PassagesFound, QueryEvent, SentenceWritten
-from ragstack.retrieval.explanation import Explanation
+from ragstack.retrieval.explain.explanation import Explanation
 from ragstack.types import Float32Array
 
 _MISTAKES = (400, 413, 422)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ragstack.config.blocks import block_value, builtin_types
+from ragstack.config.embedders import RemoteEmbedderConfig
 from ragstack.config.messages import Mistake, did_you_mean, found
 from ragstack.config.models import PipelineConfig
-from ragstack.config.rerankers import STAGE_TYPES, CascadeConfig
+from ragstack.config.rerankers import STAGE_TYPES, CascadeConfig, LateInteractionConfig
 from ragstack.config.yaml_source import KeyPath
 from ragstack.errors import FilterError
 from ragstack.filters import COMPARISONS, Condition, FieldType, Filter, Not, bind_filter
@@ -54,6 +55,25 @@ def cascade_mistakes(config: PipelineConfig) -> Iterator[Mistake]:
     elif second is not None and second >= total:
         message = f"rerank_k ({second}) of the second stage must be less than retrieval.rerank_k ({total})"
         yield Mistake(("reranker", "stages", 1, "rerank_k"), message)
+
+
+def token_vector_mistakes(config: PipelineConfig, values: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Rerankers that compare token vectors, beside an embedder that has none. ``values`` are those of the file."""
+    if not isinstance(config.embedder, RemoteEmbedderConfig):
+        return
+    message = "late_interaction compares token vectors, which an embedder of type remote does not give"
+    advice = "none, remote or cross_encoder would do"
+    if isinstance(config.reranker, LateInteractionConfig):
+        is_given = block_value(values, ("reranker",)) is not None
+        path: KeyPath = ("reranker", "type") if is_given else ("embedder", "type")
+        default = "" if is_given else "the reranker is not given, and its default "
+        yield Mistake(path, f"{default}{message}; set reranker.type: {advice}")
+    elif isinstance(config.reranker, CascadeConfig):
+        for number, stage in enumerate(config.reranker.stages):
+            if isinstance(stage.reranker, LateInteractionConfig):
+                yield Mistake(
+                    ("reranker", "stages", number, "reranker", "type"), f"{message}; remote or cross_encoder would do"
+                )
 
 
 def expansion_mistakes(config: PipelineConfig) -> Iterator[Mistake]:

@@ -1,8 +1,10 @@
-"""URLs of HTTP APIs in a config: where a key must not hide."""
+"""URLs of HTTP APIs in a config, where a key must not hide, and keys, which must fit a header."""
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
+
+from pydantic import SecretStr
 
 
 def require_http_url(url: str, expected: str, name: str = "URL") -> str:
@@ -10,9 +12,20 @@ def require_http_url(url: str, expected: str, name: str = "URL") -> str:
 
     ``name`` is what the message calls it.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:  # brackets that do not close, a port that is none
+        raise ValueError(f"expected {expected}: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"expected {expected}")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError(f"the {name} must hold no user, password, query or fragment; a key belongs into api_key")
     return url
+
+
+def require_header_value(key: SecretStr | None) -> SecretStr | None:
+    """The key itself. Raises ValueError for one that no HTTP header can hold."""
+    if key is not None and not all("!" <= character <= "~" for character in key.get_secret_value()):
+        raise ValueError("a key is made of visible ASCII characters; this one has a space, a line's end or another")
+    return key

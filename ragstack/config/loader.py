@@ -19,6 +19,7 @@ from ragstack.config.checks import (
     expansion_mistakes,
     field_weight_mistakes,
     filter_mistakes,
+    token_vector_mistakes,
     type_mistakes,
 )
 from ragstack.config.messages import Mistake, mistake_from
@@ -122,6 +123,8 @@ def _validated(source: YamlSource, installed: Callable[[str], Sequence[str]]) ->
             _note(source, expansion_mistakes(outcome), values, spoiled)
             if not _doubtful_depths(spoiled):
                 _note(source, cascade_mistakes(outcome), values, spoiled)
+            if not any(path[:1] in (("embedder",), ("reranker",)) for path in spoiled):
+                _note(source, token_vector_mistakes(outcome, values), values, spoiled)
             if not any(path[0] == "fields" for path in spoiled):
                 _note(source, field_weight_mistakes(outcome), values, spoiled)
             return outcome

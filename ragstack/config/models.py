@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from ragstack.config.block import ConfigBlock, contradiction
-from ragstack.config.embedders import HashingEmbedderConfig, LocalEmbedderConfig
+from ragstack.config.embedders import HashingEmbedderConfig, LocalEmbedderConfig, RemoteEmbedderConfig
 from ragstack.config.generators import OpenAIGeneratorConfig
 from ragstack.config.rerankers import LateInteractionConfig, RerankerConfig
 from ragstack.config.retrieval import RetrievalConfig
@@ -145,7 +145,10 @@ class IndexerConfig(ConfigBlock):
         default=".ragstack", min_length=1, description="Folder of ledger, archive and embedded store."
     )
     group_chunks: int = Field(
-        default=512, ge=1, le=100_000, description="Chunks after which a commit group is published."
+        default=512,
+        ge=1,
+        le=100_000,
+        description="Chunks after which a commit group is published; more where whole batches of a GPU are larger.",
     )
     min_free_bytes: int | None = Field(
         default=None,
@@ -200,8 +203,11 @@ AnyChunkerConfig: TypeAlias = Annotated[
     Annotated[ChunkerConfig, Tag("auto")] | ThirdParty, tagged_by(dict.fromkeys(get_args(ChunkerType), "auto"))
 ]
 EmbedderConfig: TypeAlias = Annotated[
-    Annotated[LocalEmbedderConfig, Tag("local")] | Annotated[HashingEmbedderConfig, Tag("hashing")] | ThirdParty,
-    tagged_by({"local": "local", "hashing": "hashing"}),
+    Annotated[LocalEmbedderConfig, Tag("local")]
+    | Annotated[RemoteEmbedderConfig, Tag("remote")]
+    | Annotated[HashingEmbedderConfig, Tag("hashing")]
+    | ThirdParty,
+    tagged_by({name: name for name in ("local", "remote", "hashing")}),
 ]
 StoreConfig: TypeAlias = Annotated[
     Annotated[QdrantEdgeStoreConfig, Tag("qdrant_edge")]

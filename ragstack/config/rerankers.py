@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, Tag, field_validator, model_validator
 
 from ragstack.config.block import ConfigBlock, contradiction
 from ragstack.config.devices import PROFILE_PATTERN, Device
-from ragstack.config.http_urls import require_http_url
+from ragstack.config.http_urls import require_header_value, require_http_url
 from ragstack.config.third_party import ThirdParty, tagged_by
 
 STAGE_TYPES = ("late_interaction", "cross_encoder", "llm_yes_no", "remote")
@@ -46,8 +46,9 @@ class LateInteractionConfig(ConfigBlock):
 class LocalRerankerConfig(ConfigBlock):
     """What rerankers with a model on this machine have in common."""
 
-    model: str = Field(min_length=1, description="Folder, or Hugging Face id.")
-    revision: str | None = Field(default=None, description="Commit or tag of a Hugging Face id.")
+    type: str = Field(description="Which of them.")
+    model: str = Field(min_length=1, description="Registered name (`ragstack models`), folder, or Hugging Face id.")
+    revision: str | None = Field(default=None, description="Commit or tag of a registered name or Hugging Face id.")
     max_tokens: int | None = Field(
         default=None,
         ge=16,
@@ -88,8 +89,8 @@ class LocalRerankerConfig(ConfigBlock):
 class CrossEncoderConfig(LocalRerankerConfig):
     """A model that reads query and passage together and ends in a classifier.
 
-    ``model`` is a folder with ``model.onnx`` or ``model.safetensors``, ``tokenizer.json`` and ``config.json``, or a
-    Hugging Face id with such files, which must be pinned by ``revision``.
+    ``model`` is a folder with ``model.onnx`` or ``model.safetensors``, ``tokenizer.json`` and ``config.json``; or a
+    registered name or Hugging Face id with such files, which must be pinned by ``revision``.
     """
 
     type: Literal["cross_encoder"] = Field(description="A cross-encoder on this machine.")
@@ -103,8 +104,8 @@ class CrossEncoderConfig(LocalRerankerConfig):
 class LlmYesNoConfig(LocalRerankerConfig):
     """A language model that is asked whether the passage answers the query, such as Qwen3-Reranker.
 
-    ``model`` is a folder with ``model.safetensors``, ``tokenizer.json`` and ``config.json``, or a Hugging Face id with
-    such files, which must be pinned by ``revision``.
+    ``model`` is a folder with ``model.safetensors``, ``tokenizer.json`` and ``config.json``; or a registered name or
+    Hugging Face id with such files, which must be pinned by ``revision``.
     """
 
     type: Literal["llm_yes_no"] = Field(description="A language model that answers yes or no.")
@@ -152,7 +153,7 @@ class RemoteRerankerConfig(ConfigBlock):
         description="nim and tei: a passage longer than the model reads is an error, or its end is cut off.",
     )
     max_batch_size: int | None = Field(
-        default=None, ge=1, description="Most passages in a request; null: what TEI's /info says, else all at once."
+        default=None, ge=1, description="Most passages in a request; null: what TEI's /info says, else 256."
     )
     max_concurrent_requests: int = Field(default=4, ge=1, le=1024, description="Requests under way at a time.")
     timeout_s: float = Field(
@@ -178,9 +179,7 @@ class RemoteRerankerConfig(ConfigBlock):
     @field_validator("api_key")
     @classmethod
     def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and not all("!" <= character <= "~" for character in key.get_secret_value()):
-            raise ValueError("a key is made of visible ASCII characters; this one has a space, a line's end or another")
-        return key
+        return require_header_value(key)
 
     @field_validator("extra_body")
     @classmethod

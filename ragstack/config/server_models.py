@@ -16,7 +16,8 @@ class ModelServerConfig(ConfigBlock):
     max_batch_tokens: int | None = Field(
         default=None,
         gt=0,
-        description="Tokens handed to the embedder at a time, from all clients; null: 1024 a CPU core, 65536 on a GPU.",
+        description="Tokens handed to the embedder, or to a reranker that scores pairs, at a time, from all clients;"
+        " null: 1024 a CPU core; on a GPU 65536, and 32768 reranking.",
     )
     max_concurrent_requests: int = Field(
         default=512, ge=1, le=100_000, description="Embedding requests under way; one more is answered 429."

@@ -28,7 +28,8 @@ class Embeddings:
 class ModelInfo:
     """What the rest of the pipeline must know of an embedding model.
 
-    ``max_tokens`` counts what the model reads of one text, special tokens left out. ``fingerprint``
+    ``max_tokens`` counts what the model reads of one text, special tokens left out. ``token_dim`` is the length of its
+    token vectors, 0 for a model that gives none. ``fingerprint``
     changes whenever the same text would give another vector (weights, pooling, prompts, precision).
     The tokens of the prompt that is put before a query or a passage are part of ``max_tokens``.
     """
@@ -127,10 +128,45 @@ class PipelinedEmbedder(Embedder, Protocol):
 
 @runtime_checkable
 class BudgetedEmbedder(Embedder, Protocol):
-    """An embedder that says by which budget it cuts texts into batches, padding counted."""
+    """An embedder that says by which budget it cuts texts into batches, padding counted.
+
+    ``packs``: it computes no padding, so that none is counted.
+    """
 
     @property
     def max_batch_tokens(self) -> int: ...
+
+    @property
+    def packs(self) -> bool: ...
+
+
+@runtime_checkable
+class RequestingEmbedder(Embedder, Protocol):
+    """An embedder that has several requests to a server under way at a time, of so many tokens together at most."""
+
+    @property
+    def max_tokens_under_way(self) -> int: ...
+
+
+@runtime_checkable
+class InfoWithoutAsking(Protocol):
+    """An embedder whose ``info`` takes a request to a server."""
+
+    def info_without_asking(self) -> ModelInfo | None:
+        """What is known of the model without one; None where that is too little to judge a config by."""
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """An embedder that says where it runs: ``cpu``, ``cuda:0``; several devices with commas between."""
+
+    @property
+    def device(self) -> str: ...
+
+
+def device_count(embedder: Embedder) -> int:
+    """On how many devices the embedder runs, 1 where it does not say."""
+    return len(embedder.device.split(",")) if isinstance(embedder, OnDevice) else 1
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,10 @@ from ragstack.embedding.probe import encoder_probe
 from ragstack.embedding.tokenizer import TextTokenizer
 from ragstack.errors import EmbeddingError, InputError, TextError
 from ragstack.inference.backend import Backend, Int64Array, TokenBatch, chosen_output
+from ragstack.inference.batch_counts import BatchTokens
 from ragstack.inference.batching import plan_batches
 from ragstack.inference.budgets import default_batch_tokens
-from ragstack.inference.engine import Engine
+from ragstack.inference.engine import BatchJob, Engine
 from ragstack.inference.role import EMBEDDER
 from ragstack.inference.selection import select_placement
 from ragstack.types import Float32Array, Int32Array, TokenVectors, canonical_json, sha256_hex
@@ -132,6 +133,11 @@ class EncoderEmbedder:
         return self._model.tokenizer
 
     @property
+    def batch_tokens(self) -> BatchTokens:
+        """The tokens of all batches so far, with and without padding."""
+        return self._engine.batch_tokens
+
+    @property
     def device(self) -> str:
         """Where the model runs; several devices with commas between."""
         return ",".join(self._engine.placement.devices)
@@ -145,6 +151,11 @@ class EncoderEmbedder:
     def max_batch_tokens(self) -> int:
         """The budget by which texts are cut into batches, padding counted."""
         return self._budget
+
+    @property
+    def packs(self) -> bool:
+        """Whether a batch costs its tokens only: the model runs texts without padding."""
+        return self._engine.packs
 
     def embed(self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)) -> Embeddings:
         """Vectors of ``texts``, in their order; see :class:`ragstack.embedding.base.Embedder`.
@@ -202,13 +213,19 @@ class EncoderEmbedder:
 
     def _begin_window(self, window: Window, wanted: frozenset[Output], texts: int) -> Batches:
         """Run the batches of a window; the only one of all ``texts`` at once."""
-        batches = plan_batches([len(ids) for ids in window.ids], self._budget, packed=self._engine.packs)
+        counts = [len(ids) for ids in window.ids]
+        batches = plan_batches(counts, self._budget, packed=self._engine.packs)
         run = partial(self._run_batch, window=window, wanted=wanted)
-        if len(batches) == 1 and len(window.ids) == texts:
-            done: Future[BatchResult] = Future()
-            done.set_result(self._engine.call(partial(run, batch=batches[0])))
+
+        def text_error(row: int, fault: str, hint: str) -> TextError:
+            return TextError(window.start + row, fault, hint=hint)
+
+        jobs = [BatchJob(batch, [counts[row] for row in batch.tolist()], run, text_error) for batch in batches]
+        if len(jobs) == 1 and len(window.ids) == texts:
+            done: Future[list[BatchResult]] = Future()
+            done.set_result(self._engine.call_batch(jobs[0]))
             return deque([done])
-        return deque(self._engine.submit(partial(run, batch=batch)) for batch in batches)
+        return deque(self._engine.submit_batch(job) for job in jobs)
 
     def _tokenize(self, start: int, texts: Sequence[str], input_type: InputType, *, with_spans: bool) -> Window:
         """The window of ``texts``, whose first one is the text ``start`` of its request."""
@@ -227,7 +244,7 @@ class EncoderEmbedder:
         for index, found in enumerate(ids):
             if not found:
                 raise TextError(
-                    start + index, f"no tokens, and {card.name} adds none to it.", hint="Leave empty texts out."
+                    start + index, f"it has no tokens, and {card.name} adds none to it.", hint="Leave empty texts out."
                 )
             if len(found) > card.max_tokens + tokenizer.specials:
                 raise TextError(
@@ -238,7 +255,7 @@ class EncoderEmbedder:
                 )
         return Window(start, [np.array(found, dtype=np.int32) for found in ids], spans)
 
-    def _run_batch(self, backend: Backend, window: Window, batch: Int32Array, wanted: frozenset[Output]) -> BatchResult:
+    def _run_batch(self, backend: Backend, batch: Int32Array, window: Window, wanted: frozenset[Output]) -> BatchResult:
         rows = batch.tolist()
         counts = np.array([len(window.ids[row]) for row in rows], dtype=np.int64)
         ids = np.zeros((len(rows), int(counts.max())), dtype=np.int64)

@@ -133,6 +133,20 @@ def _unstated_pooling(folder: Path, config: Mapping[str, Any]) -> Pooling:
     return "mean"
 
 
+def check_adapters(folder: Path) -> None:
+    """Refuse weights that are to be run with adapters, one for each task: without one they give other vectors.
+
+    Raises EmbeddingError.
+    """
+    found = sorted(folder.glob("adapter_config.json")) + sorted(folder.glob("*/adapter_config.json"))
+    if found:
+        raise EmbeddingError(
+            f"{found[0]}: the model has adapters for its tasks, which cannot be run.",
+            hint="Merge one into the weights (peft's merge_and_unload) and save the model without it, or serve it with"
+            " an embedding server and set embedder.type to remote.",
+        )
+
+
 def read_width(folder: Path, config: dict[str, Any]) -> int:
     """The length of the hidden states. Raises EmbeddingError where ``config.json`` does not tell."""
     name = next((name for name in _NAMES_OF_WIDTH if name in config), _NAMES_OF_WIDTH[0])
@@ -147,6 +161,11 @@ def read_max_tokens(folder: Path, config: dict[str, Any]) -> int:
         if isinstance(stated, int) and 0 < stated < _UNLIMITED:
             return min(most, stated)
     return most
+
+
+def reads_lower_case(folder: Path) -> bool:
+    """Whether texts are brought to lower case before they are tokenised."""
+    return read_json(folder / "sentence_bert_config.json", EMBEDDER, optional=True).get("do_lower_case") is True
 
 
 def read_prompts(folder: Path, modules: Modules) -> tuple[str, str]:

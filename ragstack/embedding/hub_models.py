@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ragstack.embedding.model_card import ModelCard
 from ragstack.embedding.packaged_models import XLM_R_LANGUAGES
-from ragstack.inference.model_cards import NVIDIA_LANGUAGES, QWEN3_LANGUAGES, HubFiles, RemoteModel, language_codes
+from ragstack.inference.model_cards import NVIDIA_LANGUAGES, QWEN3_LANGUAGES, HubFiles, RemoteName, language_codes
 
 # Languages of the training data with a code of two letters, and ckb:
 # https://huggingface.co/BAAI/bge-m3/discussions/29, as MTEB's bge_models.py repeats it.
@@ -77,7 +77,7 @@ HUB_MODELS = (
         size_bytes=2 * 335_000_000,
         parameters=335_000_000,
         architecture="BertModel",
-        remote=(RemoteModel("nim", "nvidia/nv-embedqa-e5-v5"),),
+        remote=(RemoteName("nim", "nvidia/nv-embedqa-e5-v5"),),
         not_local="NVIDIA serves it as a NIM, which puts the prompt of input_type before the text itself.",
         source="https://docs.api.nvidia.com/nim/reference/nvidia-nv-embedqa-e5-v5",
         description="English questions and passages; E5-Large-Unsupervised, fine-tuned. 24 layers.",
@@ -98,7 +98,7 @@ HUB_MODELS = (
         parameters=1_236_000_000,
         architecture="LlamaBidirectionalModel",
         matryoshka=(384, 512, 768, 1024),
-        remote=(RemoteModel("nim", "nvidia/llama-3.2-nv-embedqa-1b-v2"),),
+        remote=(RemoteName("nim", "nvidia/llama-3.2-nv-embedqa-1b-v2"),),
         source="https://build.nvidia.com/nvidia/llama-nemotron-embed-1b-v2/modelcard",
         description="26 languages, across languages too; Llama 3.2 1B that reads in both directions.",
     ),
@@ -119,7 +119,7 @@ HUB_MODELS = (
         parameters=568_000_000,
         architecture="XLMRobertaModel",
         outputs=("dense", "sparse", "multi-vector"),
-        remote=(RemoteModel("nim", "baai/bge-m3"),),
+        remote=(RemoteName("nim", "baai/bge-m3"),),
         source="https://huggingface.co/BAAI/bge-m3",
         description="Over 100 languages, long texts, no prompts. Sparse search is BM25's here, not the model's.",
     ),
@@ -154,7 +154,7 @@ HUB_MODELS = (
         matryoshka=(128, 256, 512, 1024),
         outputs=("dense", "multi-vector"),
         task_adapters=("retrieval", "text-matching", "code"),
-        remote=(RemoteModel("openai", "jina-embeddings-v4"),),
+        remote=(RemoteName("openai", "jina-embeddings-v4"),),
         not_local="its task adapters need code of its repository, and such code is never run.",
         source="https://huggingface.co/jinaai/jina-embeddings-v4",
         description="Over 30 languages, text and images; Qwen2.5-VL-3B with an adapter for each task.",

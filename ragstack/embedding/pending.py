@@ -41,7 +41,7 @@ class BatchResult:
     tokens: list[TokenVectors] | None
 
 
-Batches: TypeAlias = deque[Future[BatchResult]]
+Batches: TypeAlias = deque[Future[list[BatchResult]]]
 
 
 @dataclass(frozen=True)
@@ -143,11 +143,12 @@ class PendingTexts:
             # Batches that are begun after `cancel` looked for them would run to their end.
             return deque() if self._cancelled else self._steps.begin(window)
 
-    def _collect(self, result: BatchResult) -> None:
-        if self._dense is not None and result.dense is not None:
-            self._dense[result.indices] = result.dense
-        if self._tokens is not None and result.tokens is not None:
-            self._tokens.update(zip(result.indices.tolist(), result.tokens, strict=True))
+    def _collect(self, results: Sequence[BatchResult]) -> None:
+        for result in results:
+            if self._dense is not None and result.dense is not None:
+                self._dense[result.indices] = result.dense
+            if self._tokens is not None and result.tokens is not None:
+                self._tokens.update(zip(result.indices.tolist(), result.tokens, strict=True))
 
 
 def window_spans(texts: Sequence[str], window_tokens: int) -> Iterator[tuple[int, int]]:

@@ -8,6 +8,7 @@ EMBEDDERS = Registry(
     "embedders",
     {
         "local": Entry("ragstack.embedding.encoder:EncoderEmbedder"),
+        "remote": Entry("ragstack.embedding.remote:RemoteEmbedder", extra="client"),
         "hashing": Entry("ragstack.testing.hashing_embedder:HashingEmbedder"),
     },
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding, Tokenizer, normalizers
 from tokenizers.decoders import WordPiece as WordPieceDecoder
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
@@ -52,6 +52,11 @@ class TextTokenizer:
     def specials(self) -> int:
         """How many special tokens the model adds to one text."""
         return self._specials
+
+    @property
+    def pair_specials(self) -> int:
+        """How many special tokens the model adds to two texts that it reads together."""
+        return self._tokenizer.num_special_tokens_to_add(True)
 
     @property
     def vocabulary(self) -> list[str]:
@@ -167,9 +172,15 @@ def bert_tokenizer(vocab_file: Path, *, sha256: str | None = None) -> TextTokeni
     return TextTokenizer(tokenizer, sha256_hex(data))
 
 
-def json_tokenizer(tokenizer_file: Path, *, sha256: str | None = None) -> TextTokenizer:
+def json_tokenizer(tokenizer_file: Path, *, sha256: str | None = None, lower_case: bool = False) -> TextTokenizer:
     """The tokenizer of a ``tokenizer.json``, its truncation and padding switched off.
 
+    With ``lower_case`` texts are brought to lower case first, where the tokenizer does not do that by itself.
     Raises EmbeddingError when the file is missing, unreadable, or its SHA-256 is not ``sha256``.
     """
-    return TextTokenizer(*read_tokenizer(tokenizer_file, sha256, EMBEDDER))
+    tokenizer, found = read_tokenizer(tokenizer_file, sha256, EMBEDDER)
+    if lower_case and tokenizer.encode("A").ids != tokenizer.encode("a").ids:
+        own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
+        found = sha256_hex(f"{found} in lower case".encode())
+    return TextTokenizer(tokenizer, found)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
-from importlib import resources
 
 from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig
 from ragstack.config.show import to_yaml
 from ragstack.evaluation import svg
 from ragstack.evaluation.comparison import ComparisonReport
+from ragstack.evaluation.html_page import notes, page, table
 from ragstack.evaluation.measures import RECALL_DEPTHS
 from ragstack.evaluation.report import EvaluationReport, Figure, QuestionReport
 
@@ -30,7 +30,7 @@ def evaluation_html(report: EvaluationReport) -> str:
     body = [
         f"<h1>{escape(name)}: {escape(report.config_origin)}</h1>",
         _about(report),
-        _notes([*report.warnings, *(f"{count} questions failed: {error}" for error, count in report.errors.items())]),
+        notes([*report.warnings, *(f"{count} questions failed: {error}" for error, count in report.errors.items())]),
         _cards(report),
         *_ranking_section(report),
         *_citation_section(report),
@@ -39,7 +39,7 @@ def evaluation_html(report: EvaluationReport) -> str:
         "<h2>Config</h2>",
         _config_details(report),
     ]
-    return _page(f"Evaluation of {name}", body)
+    return page(f"Evaluation of {name}", body)
 
 
 def comparison_html(report: ComparisonReport) -> str:
@@ -53,16 +53,16 @@ def comparison_html(report: ComparisonReport) -> str:
         f"<h1>{escape(name)}: A against B</h1>",
         f"<p>A is {escape(a.config_origin)}, B is {escape(b.config_origin)}.</p>",
         _about(a),
-        _notes([*a.warnings, *b.warnings]),
+        notes([*a.warnings, *b.warnings]),
         "<h2>What differs in the config</h2>",
-        _table(("key", "A", "B"), [(c.key, str(c.a), str(c.b)) for c in report.config_changes], "")
+        table(("key", "A", "B"), [(c.key, str(c.a), str(c.b)) for c in report.config_changes], "")
         if report.config_changes
         else "<p>Nothing.</p>",
         "<h2>Differences</h2>",
         "<p>B less A, with 95% bootstrap intervals over the questions. ● differs significantly (paired randomisation"
         " test, Holm's correction for all rows, p &lt; 0.05), ○ does not.</p>",
         svg.differences("Differences, B less A", rows),
-        _table(
+        table(
             ("stage", "measure", ">A", ">B", ">B − A", ">95% interval", ">p", ">p (Holm)", ">better / worse / equal"),
             [
                 (
@@ -76,7 +76,7 @@ def comparison_html(report: ComparisonReport) -> str:
         ),
         "<h2>Question by question</h2>",
         svg.waterfall("Change of nDCG@10 after reranking, each question", _all_differences(report)),
-        _table(
+        table(
             ("question", ">nDCG@10 A", ">nDCG@10 B", ">rank A", ">rank B"),
             [
                 (q.text, f"{q.a:.3f}", f"{q.b:.3f}", _rank(q.rank_a), _rank(q.rank_b))
@@ -88,18 +88,7 @@ def comparison_html(report: ComparisonReport) -> str:
     for letter, each in (("A", a), ("B", b)):
         body += [f"<h2>{letter}: {escape(each.config_origin)}</h2>", _cards(each)]
         body += [*_ranking_section(each, "h3"), *_latency_section(each, "h3"), _config_details(each)]
-    return _page(f"Comparison on {name}", body)
-
-
-def _page(title: str, body: Iterable[str]) -> str:
-    style = (resources.files("ragstack.evaluation") / "page.css").read_text(encoding="utf-8")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{style}</style></head><body><main>\n"
-        + "\n".join(part for part in body if part)
-        + "\n</main></body></html>\n"
-    )
+    return page(f"Comparison on {name}", body)
 
 
 def _about(report: EvaluationReport) -> str:
@@ -114,10 +103,6 @@ def _about(report: EvaluationReport) -> str:
         )
     words.append(f"ragstack {report.ragstack_version}, {report.created_at}")
     return f'<p class="about">{escape(" · ".join(words))}</p>'
-
-
-def _notes(notes: Iterable[str]) -> str:
-    return "".join(f'<p class="note">{escape(note)}</p>' for note in dict.fromkeys(notes))
 
 
 def _cards(report: EvaluationReport) -> str:
@@ -148,7 +133,7 @@ def _ranking_section(report: EvaluationReport, heading: str = "h2") -> list[str]
         "<p>Documents, each by its best chunk. <i>reranked</i> is the order before a refusal, <i>passages</i> what is"
         " left after it. Whiskers are 95% intervals.</p>",
         svg.bars("nDCG@10 by stage", bars),
-        _table(("stage", *(f">{name}" for name in measures)), rows, "Means over the answerable questions"),
+        table(("stage", *(f">{name}" for name in measures)), rows, "Means over the answerable questions"),
         svg.lines("Recall by depth", [f"@{k}" for k in RECALL_DEPTHS], curves),
     ]
 
@@ -167,7 +152,7 @@ def _citation_section(report: EvaluationReport) -> list[str]:
         if share is not None:
             rows.append((f"refused_{kind}", f"{kind} questions that got no passage", f"{share:.3f}", "", ""))
     columns = ("measure", "what it is", ">mean", ">95% interval", ">over")
-    return ["<h2>Citations and refusals</h2>", _table(columns, rows, "")] if rows else []
+    return ["<h2>Citations and refusals</h2>", table(columns, rows, "")] if rows else []
 
 
 def _latency_section(report: EvaluationReport, heading: str = "h2") -> list[str]:
@@ -179,7 +164,7 @@ def _latency_section(report: EvaluationReport, heading: str = "h2") -> list[str]
         f"<{heading}>Latency by stage</{heading}>",
         "<p>Milliseconds, one question at a time. Bar: median; line: 95th percentile; dot: 99th.</p>",
         svg.percentiles("Latency by stage, ms", rows, "ms"),
-        _table(
+        table(
             ("stage", *(f">{name}" for name in names)),
             [(stage, *(f"{row[name]:.1f}" for name in names)) for stage, row in report.latency_ms.items()],
             "Percentiles, ms",
@@ -208,7 +193,7 @@ def _worst_section(report: EvaluationReport) -> list[str]:
     ]
     return [
         "<h2>Questions that went worst</h2>",
-        _table(
+        table(
             ("question", "relevant", *(f">{stage}" for stage in stages), "outcome"),
             rows,
             f"Rank of the first relevant document after each stage; {len(rows)} of {len(missed)} that missed something",
@@ -240,24 +225,6 @@ def _all_differences(report: ComparisonReport) -> list[float]:
         for q in report.b.questions
         if q.stages and q.question_id in of_a
     ]
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """A table; a column's name starting with ``>`` aligns it to the right, as in ``cli/output.py``."""
-    kinds = [' class="n"' if column.startswith(">") else "" for column in columns]
-    head = "".join(
-        f'<th scope="col"{kind}>{escape(column.removeprefix(">"))}</th>'
-        for column, kind in zip(columns, kinds, strict=True)
-    )
-    body = "".join(
-        "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(row, kinds, strict=True)) + "</tr>"
-        for row in rows
-    )
-    told = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption or columns[0])}">'
-        f"<table>{told}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
 
 
 def _mean(figure: Figure | None) -> str:

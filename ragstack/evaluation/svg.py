@@ -16,14 +16,20 @@ _LABELS = 190
 _RIGHT = 70
 
 
-def bars(title: str, rows: Sequence[tuple[str, float, float, float]], top: float = 1.0) -> str:
-    """Horizontal bars from 0 to ``top``: (label, value, low, high), the interval as a whisker."""
+def bars(title: str, rows: Sequence[tuple[str, float, float, float]], top: float = 1.0, *, decimals: int = 3) -> str:
+    """Horizontal bars from 0 to ``top``: (label, value, low, high), the interval as a whisker.
+
+    Where value, low and high are one, there is no interval.
+    """
     height = _ROW * len(rows) + 34
     scale = (WIDTH - _LABELS - _RIGHT) / top
     parts = [_axis(0, top, height, lambda x: _LABELS + x * scale)]
     for i, (label, value, low, high) in enumerate(rows):
-        parts += _bar(i, label, scale, max(value, 0), (low, high), max(high, value), f"{value:.3f}")
-    said = "; ".join(f"{label} {value:.3f} ({low:.3f} to {high:.3f})" for label, value, low, high in rows)
+        parts += _bar(i, label, scale, max(value, 0), (low, high), max(high, value), f"{value:,.{decimals}f}")
+    said = "; ".join(
+        f"{label} {value:,.{decimals}f}" + ("" if low == high else f" ({low:,.{decimals}f} to {high:,.{decimals}f})")
+        for label, value, low, high in rows
+    )
     return _svg(title, said, height, parts)
 
 

@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
-import os
-import queue
-import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from ragstack.config.generators import TokenCounterConfig
-from ragstack.errors import InputError, MissingExtraError
+from ragstack.errors import InputError
+from ragstack.inference.tiktoken_tables import load_encoding, require_tiktoken
 
 if TYPE_CHECKING:
     import tiktoken
 
 TokenCounter: TypeAlias = Callable[[str], int]
 """Gives the number of tokens of a text. Safe to call from several threads."""
-
-_DOWNLOAD_TIMEOUT_S = 60.0
-_HOST = "https://openaipublic.blob.core.windows.net/encodings"
-_O200K = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_R50K = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
-# How an encoding cuts text into words before it looks up its table (tiktoken_ext/openai_public.py, MIT). tiktoken
-# gives these only together with the table, which it fetches.
-_PATTERNS = {
-    "r50k_base": _R50K,
-    "p50k_base": _R50K,
-    "cl100k_base": (
-        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]"
-        r"|\s+(?!\S)|\s"
-    ),
-    "o200k_base": _O200K,
-    "o200k_harmony": _O200K,
-}
-# Those of two names share a table.
-_TABLES = {"o200k_harmony": "o200k_base"}
 
 
 def token_counter(config: TokenCounterConfig, model: str) -> TokenCounter:
@@ -74,38 +46,11 @@ def _tokenizers(file: Path) -> TokenCounter:
 
 
 def _tiktoken(config: TokenCounterConfig, model: str) -> tiktoken.Encoding:
-    try:
-        import tiktoken  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise MissingExtraError("generator.tokens of type tiktoken", "llm") from error
+    require_tiktoken("generator.tokens")
     name = config.encoding or _encoding_of(model)
-    if name not in tiktoken.list_encoding_names():
-        known = ", ".join(tiktoken.list_encoding_names())
-        raise InputError(f"generator.tokens.encoding: {name!r} is not known to tiktoken.", hint=f"Known: {known}.")
-    if config.file is None:
-        return _fetched(name, lambda: tiktoken.get_encoding(name))
-    if name not in _PATTERNS:
-        raise InputError(
-            f"generator.tokens.file: a rank file of {name} is not enough to count by.",
-            hint=f"Leave file out, or use one of: {', '.join(_PATTERNS)}.",
-        )
-    try:
-        ranks = _ranks(Path(config.file))
-        return tiktoken.Encoding(name, pat_str=_PATTERNS[name], mergeable_ranks=ranks, special_tokens={})
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"generator.tokens.file: {config.file} cannot be read as a rank file of {name}: {error}.",
-            hint=f"Get the file from {table_url(name)}.",
-        ) from error
-
-
-def _ranks(file: Path) -> dict[bytes, int]:
-    """The table in a rank file: lines of a token in base64 and its rank. tiktoken's reader would keep a copy of it."""
-    lines = (line.split() for line in file.read_bytes().splitlines() if line)
-    ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
-    if any(bytes([byte]) not in ranks for byte in range(256)):
-        raise ValueError("it lacks tokens of single bytes")
-    return ranks
+    return load_encoding(
+        name, config.file, "generator.tokens", "name the file in generator.tokens.file, or use type: estimate"
+    )
 
 
 def _encoding_of(model: str) -> str:
@@ -118,47 +63,3 @@ def _encoding_of(model: str) -> str:
             f"generator.tokens: tiktoken does not know the model {model!r}.",
             hint="Name an encoding in generator.tokens.encoding, or use type tokenizers or estimate.",
         ) from error
-
-
-def table_url(encoding: str) -> str:
-    """Where OpenAI publishes the table of an encoding."""
-    return f"{_HOST}/{_TABLES.get(encoding, encoding)}.tiktoken"
-
-
-def cache_file(encoding: str) -> Path:
-    """Where tiktoken keeps the table of an encoding once it was fetched."""
-    folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
-    name = hashlib.sha1(table_url(encoding).encode(), usedforsecurity=False).hexdigest()
-    return Path(folder or Path(tempfile.gettempdir()) / "data-gym-cache") / name
-
-
-def _fetched(name: str, load: Callable[[], tiktoken.Encoding]) -> tiktoken.Encoding:
-    """The encoding, from tiktoken's cache or the network.
-
-    tiktoken fetches without a time limit, so it is not waited for longer than a minute.
-    """
-    outcome: queue.SimpleQueue[tiktoken.Encoding | Exception] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            outcome.put(load())
-        except Exception as error:
-            outcome.put(error)
-
-    threading.Thread(target=run, name="tiktoken", daemon=True).start()
-    try:
-        found = outcome.get(timeout=_DOWNLOAD_TIMEOUT_S)
-    except queue.Empty:
-        found = TimeoutError(f"no answer within {_DOWNLOAD_TIMEOUT_S:.0f} s")
-    if not isinstance(found, Exception):
-        return found
-    raise InputError(
-        f"generator.tokens: the table of {name} is not in tiktoken's cache and cannot be fetched ({_brief(found)}).",
-        hint=f"On a machine with a network get {table_url(name)}; then either name the file in generator.tokens.file,"
-        f" or put it at {cache_file(name)} (TIKTOKEN_CACHE_DIR chooses that folder). Or use type: estimate.",
-    ) from found
-
-
-def _brief(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ragstack.assembly import build_bm25, reranker_blocks, reranker_files, token_vectors_kept
@@ -11,6 +12,7 @@ from ragstack.config.models import PipelineConfig
 from ragstack.config.rerankers import CrossEncoderConfig, LlmYesNoConfig
 from ragstack.embedding.base import ModelInfo
 from ragstack.parsing.registry import PARSERS
+from ragstack.reranking.models import reranker_card
 from ragstack.types import canonical_json, sha256_hex
 
 INDEX_FORMAT = 1
@@ -42,7 +44,10 @@ def describe_change(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 
 def check_model_limits(loaded: LoadedConfig, model: ModelInfo) -> None:
-    """Raise ConfigError when chunks can be longer than the model reads, or a reranker that reads them whole."""
+    """Raise ConfigError when chunks can be longer than the model reads, or a reranker that reads them whole.
+
+    A reranker's folder that is there already is looked at, so that what no query could use is said before indexing.
+    """
     max_tokens = getattr(loaded.config.chunker, "max_tokens", None)
     limit = model.text_tokens("passage")
     if max_tokens is not None and max_tokens > limit:
@@ -54,12 +59,17 @@ def check_model_limits(loaded: LoadedConfig, model: ModelInfo) -> None:
     for block in reranker_blocks(loaded.config):
         if not isinstance(block, (CrossEncoderConfig, LlmYesNoConfig)):
             continue
-        if max_tokens is not None and block.long_passages == "error":
-            files = reranker_files(block)
-            if max_tokens >= files.max_tokens:
-                raise loaded.error(
-                    "chunker.max_tokens",
-                    f"{max_tokens} is too much for the {files.max_tokens} tokens that {files.name} reads of query and"
-                    " passage together",
-                    hint="Lower chunker.max_tokens, or set reranker.long_passages to windows.",
-                )
+        whole = max_tokens if block.long_passages == "error" else None
+        # A repository is not fetched for an index alone, which may be made elsewhere than queries are answered. A
+        # registered model that lacks its revision, or has no weights, can be told anywhere.
+        fetched = block.revision is not None or reranker_card(block.model) is None
+        if whole is None and fetched and not Path(block.model).expanduser().is_dir():
+            continue
+        files = reranker_files(block)
+        if whole is not None and whole >= files.max_tokens:
+            raise loaded.error(
+                "chunker.max_tokens",
+                f"{whole} is too much for the {files.max_tokens} tokens that {files.name} reads of query and"
+                " passage together",
+                hint="Lower chunker.max_tokens, or set reranker.long_passages to windows.",
+            )

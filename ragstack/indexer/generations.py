@@ -29,6 +29,7 @@ from ragstack.chunking.base import Chunker
 from ragstack.config.loader import LoadedConfig
 from ragstack.embedding.base import Embedder
 from ragstack.errors import IndexStateError
+from ragstack.indexer.batches import Demand, Sizes
 from ragstack.indexer.disk import disk_bytes, is_tight, require_growth, reserve_bytes, store_folder
 from ragstack.indexer.fingerprint import INDEX_BLOCKS, check_model_limits, describe_change, pipeline_fingerprint
 from ragstack.indexer.lost_ledger import refuse_lost_ledger
@@ -230,10 +231,13 @@ class Workspace:
         """Which snapshots are being read."""
         return self._shared.pins if self._shared is not None else snapshot_pins(self.store, self.state_dir)
 
-    def group_chunks(self) -> int:
-        """Chunks after which to publish: what the config says, and fewer where little space is left for a group."""
+    def sizes(self, demand: Demand) -> Sizes:
+        """After how much to embed and to publish: what the config says and the embedder asks for, and little where
+        little space is left for a group.
+        """
         wanted = self.config.indexer.group_chunks
-        return min(wanted, _TIGHT_GROUP) if is_tight(self.config, self.state_dir) else wanted
+        tight = is_tight(self.config, self.state_dir)
+        return Demand().sizes(min(wanted, _TIGHT_GROUP)) if tight else demand.sizes(wanted)
 
     def optimize(self, generation: Generation) -> str:
         """Let the store build its search indexes; why not, where that has to wait, else an empty string."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ragstack.assembly import SharedIndex, keeps_token_vectors, token_vector_store
+from ragstack.config.embedders import reachable
 from ragstack.config.loader import LoadedConfig
 from ragstack.config.models import PipelineConfig
 from ragstack.indexer.databases import SUFFIXES
@@ -86,7 +87,10 @@ def config_as_indexed(workspace: Workspace, generation: Generation) -> PipelineC
     """The workspace's config with the blocks that the generation was built with."""
     told = workspace.ledger.config_of(generation.generation)["config"]
     indexed = PipelineConfig.model_validate({"version": 1, **told})
-    return workspace.config.model_copy(update={name: getattr(indexed, name) for name in told})
+    update = {name: getattr(indexed, name) for name in told}
+    return workspace.config.model_copy(
+        update=update | {"embedder": reachable(indexed.embedder, workspace.config.embedder)}
+    )
 
 
 def unknown_collections(workspace: Workspace) -> list[str]:

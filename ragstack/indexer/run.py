@@ -22,12 +22,13 @@ from ragstack.config.models import PipelineConfig, RootConfig
 from ragstack.config.server_documents import INCOMING, upload_dir
 from ragstack.embedding.base import Embedder
 from ragstack.errors import InputError, InterruptedRunError, StoreError
+from ragstack.indexer.batches import ChunkBuffer, demand_of
 from ragstack.indexer.discovery import Discovery, FoundFile, discover
 from ragstack.indexer.encoding import EncodeQueue, Encoding
 from ragstack.indexer.generations import GenerationChoice, Workspace
 from ragstack.indexer.interruption import Interruption
 from ragstack.indexer.overlap import Writer, preloaded, prepared_ahead
-from ragstack.indexer.prepare import Failed, Preparation, Prepared, PreparedChunk, Unchanged, Vanished
+from ragstack.indexer.prepare import Failed, Preparation, Prepared, Unchanged, Vanished
 from ragstack.indexer.report import FailedSource, IndexProgress, IndexReport, SilentProgress
 from ragstack.indexer.roots import membership, narrowed, require_sources, resolve_scopes
 from ragstack.indexer.source_languages import counted_languages, languages_warning
@@ -250,6 +251,7 @@ class _Run:
         )
         cache = self.workspace.embedding_cache(choice)
         encoding = Encoding(embedder, build_bm25(self.config), keeps_token_vectors(self.config), cache)
+        demand = demand_of(embedder, with_tokens=encoding.with_tokens)
         touched: list[Unchanged] = []
         deleted = list(gone)
         outcomes = prepared_ahead(
@@ -262,8 +264,8 @@ class _Run:
             EncodeQueue(encoding, writer, self.interruption, self._on_encoded) as queue,
         ):
             group: list[Prepared] = []
-            buffer: list[PreparedChunk] = []
-            in_group = 0
+            buffer = ChunkBuffer()
+            chunks = tokens = 0  # of the group
             for file, outcome in outcomes:
                 self.interruption.check()
                 self.progress.read(file.stat.size_bytes)
@@ -276,21 +278,20 @@ class _Run:
                     self._count_unchanged(published[outcome.source_id])
                 else:
                     group.append(outcome)
-                    buffer += outcome.chunks
-                    in_group += len(outcome.chunks)
+                    buffer.extend(outcome.chunks)
+                    chunks += len(outcome.chunks)
+                    tokens += sum(item.chunk.token_count for item in outcome.chunks)
                     self._count_prepared(outcome, published)
                     for warning in outcome.warnings:
                         self._warn(warning)
-                size = self.workspace.group_chunks()
-                # A few chunks more than the size stay with their batch: the embedder would run dry over a small rest.
-                while len(buffer) > size + size // 4:
-                    queue.stage(buffer[:size])
-                    del buffer[:size]
-                if in_group >= size or len(group) >= size:
-                    queue.stage(buffer)
+                sizes = self.workspace.sizes(demand)
+                for full in buffer.take_full(sizes.request):
+                    queue.stage(full)
+                if sizes.group.reached(chunks, tokens) or len(group) >= sizes.group.most_chunks:
+                    queue.stage(buffer.take_rest())
                     queue.publish(group, ())
-                    group, buffer, in_group = [], [], 0
-            queue.stage(buffer)
+                    group, chunks, tokens = [], 0, 0
+            queue.stage(buffer.take_rest())
             if group or deleted:
                 queue.publish(group, deleted)
         self.report.deleted = len(deleted)

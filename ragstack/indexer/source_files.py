@@ -41,7 +41,7 @@ class FileFinding:
 class SourceFiles:
     """Reads the file system and the ledger of one index; for those who may read the machine's files.
 
-    A :class:`ragstack.retrieval.explanation_locate.Files`.
+    A :class:`ragstack.retrieval.explain.locate.Files`.
     """
 
     def __init__(self, config: PipelineConfig, state_dir: Path, config_file: Path | None) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ragstack.adapters.base import CollectionSpec, Record, VectorStore
 from ragstack.archive.base import DocumentArchive, DocumentKey
@@ -38,6 +38,8 @@ from ragstack.reranking.base import PackedTokens, TokenVectorStore
 from ragstack.types import Document, Float32Array, Int32Array, TokenVectors
 
 _BATCH = 500
+_WRITTEN_AT_ONCE = 512
+"""Chunks. Every write waits for the disk, and is one more step of a store's log."""
 _LEDGER_BYTES, _STORE_BYTES, _PAYLOAD_BYTES = 1_000_000, 6_000_000, 2_000
 LONGEST_QUERY_S = 60.0
 """How long purging waits for readers of this process that still hold an older snapshot."""
@@ -56,6 +58,15 @@ class EmbeddedBatch:
     sparse: Sequence[EncodedPassage]
     tokens: Sequence[TokenVectors | bytes] | None
     token_ids: Sequence[Int32Array] | None
+
+
+@dataclass
+class _Waiting:
+    """Chunks that were taken and not written yet; ``disk_bytes`` is about what they will take."""
+
+    records: list[Record] = field(default_factory=list)
+    tokens: list[PackedTokens] = field(default_factory=list)
+    disk_bytes: int = 0
 
 
 class Stager:
@@ -93,6 +104,7 @@ class Stager:
         self._collection = collection_name(generation.generation)
         self._added = new_counts()
         self._embedded: list[tuple[bytes, str]] = []
+        self._waiting = _Waiting()
         store.ensure_collection(spec)
         self._check_store(generation.chunk_count)
 
@@ -115,6 +127,7 @@ class Stager:
 
         Both take a little space before they give any back; StoreError when there is none.
         """
+        self._waiting = _Waiting()
         self._store.delete(self._collection, filter=Condition("seq", "gt", self._committed_seq))
         fault_point("recovered-store")
         if self._token_vectors is not None:
@@ -128,35 +141,56 @@ class Stager:
         self.purge()
 
     def stage(self, batch: EmbeddedBatch) -> None:
-        """Write chunks and token vectors, hidden until they are published. Raises StoreError when the disk is full."""
-        self._before_growing(self._bytes_of(batch))
-        self._open_group()
+        """Take chunks and token vectors, to be written, hidden, by now or by :meth:`publish`, and published by that.
+
+        Token vectors are compressed at once: as they come they are a hundred times as large as the chunks.
+        Raises StoreError when the disk is full.
+        """
         seq = self._committed_seq + 1
-        self._store.upsert(self._collection, [_record(batch, i, seq) for i in range(len(batch.chunks))])
-        fault_point("staged")
+        waiting = self._waiting
+        waiting.records += [_record(batch, i, seq) for i in range(len(batch.chunks))]
+        waiting.disk_bytes += self._bytes_of(batch)
         for item, passage in zip(batch.chunks, batch.sparse, strict=True):
             count_terms(self._added, passage.vector, passage.term_count, item.chunk.text_language)
         self._embedded += [(text_digest(item.chunk.embedded_text), item.chunk.chunk_id) for item in batch.chunks]
         if self._token_vectors is not None and batch.tokens is not None and batch.token_ids is not None:
-            ids = [item.chunk.chunk_id for item in batch.chunks]
-            pairs = list(zip(ids, batch.tokens, strict=True))
-            fresh = {i: self._token_vectors.prepare(t) for i, t in pairs if isinstance(t, TokenVectors)}
-            self._token_vectors.put(seq, fresh)
-            self._token_vectors.put_packed([PackedTokens(i, seq, t) for i, t in pairs if isinstance(t, bytes)])
-            for chunk_id, token_ids in zip(ids, batch.token_ids, strict=True):
-                # What is counted must be what is kept: it is read back when the chunk is replaced.
-                count_tokens(self._added, fresh[chunk_id].token_ids if chunk_id in fresh else token_ids)
+            for item, tokens, token_ids in zip(batch.chunks, batch.tokens, batch.token_ids, strict=True):
+                if isinstance(tokens, bytes):
+                    waiting.tokens.append(PackedTokens(item.chunk.chunk_id, seq, tokens))
+                    count_tokens(self._added, token_ids)
+                else:
+                    fresh = self._token_vectors.prepare(tokens)
+                    waiting.tokens.append(self._token_vectors.pack(item.chunk.chunk_id, seq, fresh))
+                    # What is counted must be what is kept: it is read back when the chunk is replaced.
+                    count_tokens(self._added, fresh.token_ids)
+        if len(waiting.records) >= _WRITTEN_AT_ONCE:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, _Waiting()
+        if not waiting.records:
+            return
+        self._before_growing(waiting.disk_bytes + _STORE_BYTES)
+        self._open_group()
+        self._store.upsert(self._collection, waiting.records)
+        fault_point("staged")
+        if self._token_vectors is not None:
+            self._token_vectors.put_packed(waiting.tokens)
         fault_point("staged-tokens")
 
     def _bytes_of(self, batch: EmbeddedBatch) -> int:
-        """About what a batch takes on disk. Databases write into a log first, then into their files."""
+        """About what a batch takes on disk, beside what every write takes.
+
+        Databases write into a log first, then into their files.
+        """
         tokens = sum(map(len, batch.token_ids or ())) * self._token_bytes
         payloads = sum(len(item.chunk.text) + _PAYLOAD_BYTES for item in batch.chunks)
         sparse = sum(len(passage.vector) for passage in batch.sparse) * 12
-        return 2 * (tokens + payloads + batch.dense.nbytes + sparse) + _STORE_BYTES
+        return 2 * (tokens + payloads + batch.dense.nbytes + sparse)
 
     def publish(self, sources: Sequence[Prepared], deleted: Sequence[str] = ()) -> None:
         """Make everything staged since the last call visible, and what it replaces invisible, at once."""
+        self._write_waiting()
         text_bytes = sum(len(document.canonical_bytes) for source in sources for _, document in source.documents)
         self._before_growing(2 * text_bytes + _LEDGER_BYTES)
         self._open_group()

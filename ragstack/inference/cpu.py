@@ -51,9 +51,10 @@ class Cpu:
 
     def describe(self) -> str:
         """One line: ``2 CPU cores, AMD EPYC 7B13 (avx2)``."""
-        model = self.model if self.vendor in self.model else f"{self.vendor} {self.model}".strip()
         features = ", ".join(name for name in get_args(CpuFeature) if name in self.features)
-        return f"{self.cores} CPU cores, {model or 'unknown'}" + (f" ({features})" if features else "")
+        return f"{self.cores} CPU cores, {self.model or self.vendor or 'unknown'}" + (
+            f" ({features})" if features else ""
+        )
 
 
 def detect_cpu() -> Cpu:
@@ -67,11 +68,8 @@ def detect_cpu() -> Cpu:
 
 def cpu_from_proc(text: str, cores: int) -> Cpu:
     """What Linux's ``/proc/cpuinfo`` says of the first processor."""
-    told: dict[str, str] = {}
-    for line in text.splitlines():
-        key, colon, value = line.partition(":")
-        if colon:
-            told.setdefault(key.strip(), value.strip())
+    pairs = [line.partition(":") for line in text.split("\n\n", 1)[0].splitlines()]
+    told = {key.strip(): value.strip() for key, _, value in pairs}
     vendor = told.get("vendor_id") or _ARM_IMPLEMENTERS.get(told.get("CPU implementer", ""), "")
     model = told.get("model name") or (f"part {told['CPU part']}" if "CPU part" in told else "")
     flags = told.get("flags") or told.get("Features") or ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
 import time
@@ -19,8 +20,11 @@ from ragstack.inference.cache_folder import cache_folder
 from ragstack.inference.role import ModelRole
 from ragstack.types import sha256_hex
 
+_log = logging.getLogger(__name__)
+
 _REMEMBERED_FROM = 32 * 2**20
 """Bytes. Smaller files are read each time: that takes less than a tenth of a second."""
+_WORTH_SAYING = 2**30
 _SETTLED_S = 2.0
 _BLOCK = 4 * 2**20
 
@@ -36,6 +40,8 @@ def file_digest(path: Path, role: ModelRole) -> str:
         known = _recall(entry, _identity(path, before)) if before.st_size >= _REMEMBERED_FROM else None
         if known is not None:
             return known
+        if before.st_size >= _WORTH_SAYING:
+            _log.info("hashing %s, %.1f GB: once, unless it changes", path, before.st_size / 1e9)
         settled = _now() - max(before.st_mtime, before.st_ctime) > _SETTLED_S
         found = _read(path)
         after = path.stat()

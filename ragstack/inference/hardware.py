@@ -15,7 +15,7 @@ from ragstack.inference.cpu import Cpu, detect_cpu
 
 _log = logging.getLogger(__name__)
 
-_DRIVER_FILES = ("/dev/nvidiactl", "/dev/dxg")
+_DRIVER_FILES = ("/dev/nvidiactl", "/usr/lib/wsl/lib/libnvidia-ml.so.1")
 """Linux with NVIDIA's driver, and inside WSL."""
 _MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 

@@ -86,9 +86,11 @@ def described_cpu(name: str, cores: int) -> Cpu:
 
 
 def described_hardware(here: Hardware, gpu: str | None, gpus: int, cpu: str | None) -> Hardware:
-    """The machine that the names describe; what is not named is as ``here``, save GPUs: not named, there are none."""
+    """The machine that the names describe: without ``gpu`` it has none, without ``cpu`` the one that is ``here``.
+
+    How much memory its host has is not known.
+    """
     return Hardware(
         described_gpus(gpu, gpus) if gpu is not None else (),
         here.cpu if cpu is None else described_cpu(cpu, here.cpu.cores),
-        here.memory_bytes,
     )

@@ -44,7 +44,7 @@ class HubFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteModel:
+class RemoteName:
     """Where a model is to be had over HTTP: the wire format, and the name by which the API knows it."""
 
     api: RemoteApi
@@ -73,7 +73,7 @@ def hub_revision(name: str, files: HubFiles, revision: str | None, role: ModelRo
     )
 
 
-def remote_only(name: str, why: str, remote: tuple[RemoteModel, ...], role: ModelRole) -> Exception:
+def remote_only(name: str, why: str, remote: tuple[RemoteName, ...], role: ModelRole) -> Exception:
     """The error for a registered model whose weights cannot be run here."""
     apis = " or ".join(f"api: {found.api}, model: {found.model}" for found in remote)
     return role.input_error(
@@ -81,10 +81,14 @@ def remote_only(name: str, why: str, remote: tuple[RemoteModel, ...], role: Mode
     )
 
 
-def by_repository(cards: Mapping[str, object], model: str) -> str | None:
-    """The name of the card whose repository is ``model``; None where no card has it."""
+def named_by(cards: Mapping[str, object], model: str) -> str | None:
+    """The name of the card that ``model`` means: that name, its repository, or what an API calls it; None for none."""
+    if model in cards:
+        return model
     for name, card in cards.items():
         files = getattr(card, "files", None)
         if isinstance(files, HubFiles) and files.repo_id == model:
+            return name
+        if any(remote.model == model for remote in getattr(card, "remote", ())):
             return name
     return None

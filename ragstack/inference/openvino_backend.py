@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from queue import SimpleQueue
 from typing import Any
 
@@ -15,11 +16,20 @@ from ragstack.inference.profile import ModelWeights, Precision, Profile
 from ragstack.inference.role import ModelRole
 from ragstack.types import Float32Array
 
+_TELEMETRY = "openvino_telemetry"
+_hides_telemetry = _TELEMETRY not in sys.modules
+if _hides_telemetry:
+    # Importing OpenVINO reports the import to Google Analytics, from a process of its own. Where this package cannot be
+    # imported it has a stand-in that reports nothing (openvino/tools/ovc/telemetry_utils.py).
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
 try:
     import openvino as ov
     from openvino.passes import ConstantFolding, Manager
 except ImportError as error:
     raise MissingExtraError("the backend openvino", "openvino") from error
+finally:
+    if _hides_telemetry:
+        del sys.modules[_TELEMETRY]
 
 _ARITHMETIC: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
@@ -28,6 +38,7 @@ class OpenVinoBackend:
     """A :class:`ragstack.inference.backend.Backend` on OpenVINO."""
 
     device = "cpu"
+    packs = False
 
     def __init__(self, compiled: ov.CompiledModel, parallel_calls: int, role: ModelRole) -> None:
         self.parallel_calls = parallel_calls

@@ -42,6 +42,10 @@ class ModelWeights(Protocol):
         """The forms in which they are at hand."""
 
     @property
+    def max_tokens(self) -> int:
+        """The most tokens of one input, special ones included."""
+
+    @property
     def parameters(self) -> int:
         """How many numbers they hold; 0 where nobody knows."""
 

@@ -26,3 +26,4 @@ class ModelRole:
 
 EMBEDDER = ModelRole("embedder", "embedding model", "feature extraction", EmbeddingError)
 RERANKER = ModelRole("reranker", "cross-encoder", "sequence classification", RerankingError)
+LLM_RERANKER = ModelRole("reranker", "language model", "text generation", RerankingError)

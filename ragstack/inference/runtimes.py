@@ -24,6 +24,14 @@ _EXTRAS: dict[tuple[BackendName, DeviceType], str] = {
     ("onnxruntime", "cpu"): "",
     ("torch", "cpu"): "torch",
 }
+_PACKAGES: dict[tuple[BackendName, DeviceType], tuple[str, ...]] = {
+    ("tensorrt", "cuda"): ("tensorrt", "torch", "onnx"),
+    ("onnxruntime", "cuda"): ("onnxruntime", "onnx"),
+    ("torch", "cuda"): ("torch", "transformers", "safetensors"),
+    ("openvino", "cpu"): ("openvino",),
+    ("onnxruntime", "cpu"): ("onnxruntime",),
+    ("torch", "cpu"): ("torch", "transformers", "safetensors"),
+}
 _DISTRIBUTIONS: dict[BackendName, tuple[str, ...]] = {
     "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
@@ -59,8 +67,7 @@ def extra_of(backend: BackendName, device_type: DeviceType) -> str:
 
 
 def _missing(backend: BackendName, device_type: DeviceType) -> str:
-    needed = ("torch", "transformers", "safetensors") if backend == "torch" else (backend,)
-    absent = [name for name in needed if find_spec(name) is None]
+    absent = [name for name in _PACKAGES[backend, device_type] if find_spec(name) is None]
     if absent:
         return f"{absent[0]} is not installed (pip install 'ragstack[{_EXTRAS[backend, device_type]}]')"
     if find_spec(BACKEND_MODULES[backend]) is None:

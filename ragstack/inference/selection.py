@@ -13,7 +13,7 @@ from ragstack.errors import InputError
 from ragstack.inference.check_records import CheckRecords
 from ragstack.inference.engine import Placement
 from ragstack.inference.hardware import Hardware, detect_hardware
-from ragstack.inference.profile import DeviceType, ModelWeights
+from ragstack.inference.profile import REFERENCE, DeviceType, ModelWeights, Profile
 from ragstack.inference.profile_report import log_lines
 from ragstack.inference.profiles import ModelFacts, ModelProfile, list_profiles, named
 from ragstack.inference.role import ModelRole
@@ -25,6 +25,10 @@ _log = logging.getLogger(__name__)
 
 PROFILE_VARIABLES = {"embedder": "RAGSTACK_MODEL_PROFILE", "reranker": "RAGSTACK_RERANKER_PROFILE"}
 """The environment variable that names the profile of each role's model; it outranks the config."""
+
+
+_LARGE = 10**9
+"""Parameters from which on a CPU is a slow judge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +83,25 @@ def select_placement(
     Raises InputError for a profile or device that is impossible here, and for a model that nothing here can run; the
     message lists what is possible.
     """
-    hardware, facts = detect_hardware(), ModelFacts.of(weights)
+    hardware, facts, runtimes = detect_hardware(), ModelFacts.of(weights), find_runtimes()
     records = CheckRecords.here(hardware)
     used_threads = threads or usable_cores()
-    wanted = wanted_by(role, profile, device, environ)
+    check: SelfCheck | None = None
 
     def passes(candidate: ModelProfile) -> bool:
+        nonlocal check
         if probe is None:
             record = records.find(candidate)
             return record is not None and record.passed
-        references = fp32_profiles(facts, hardware, find_runtimes())
-        return SelfCheck(weights, role, probe, references, used_threads, records).passes(candidate)
+        if check is None:  # one for all candidates: the reference is run once
+            references = fp32_profiles(facts, hardware, runtimes)
+            check = SelfCheck(weights, role, probe, references, used_threads, records)
+        return check.passes(candidate)
 
-    found = select(facts, role, hardware, find_runtimes(), wanted, judged_by(records, passes))
+    wanted = wanted_by(role, profile, device, environ)
+    found = select(facts, role, hardware, runtimes, wanted, judged_by(records, passes))
     _announce(found, role, hardware)
-    return Placement(found.selected.profile, found.selected.devices, used_threads)
+    return Placement(found.selected.profile, found.selected.devices, used_threads, _stand_in(found))
 
 
 def wanted_by(
@@ -102,7 +110,7 @@ def wanted_by(
     """What a block's settings and the environment ask for."""
     variable = PROFILE_VARIABLES[role.key]
     if environ.get(variable):
-        return Wanted(environ[variable].strip(), device, variable)
+        return Wanted(environ[variable].strip().lower(), device, variable)
     return Wanted(profile, device, f"{role.key}.profile" if profile is not None else "")
 
 
@@ -141,7 +149,10 @@ def select(
         return Selection(tuple(profiles), _asked(profiles, wanted, wanted.profile, role), wanted.asked_by)
     runnable = [found for found in profiles if found.runnable]
     for found in _by_speed(runnable, judgement):
-        if _is_exact(found) or (found.profile.device_type == "cuda" and judgement.passes(found)):
+        on_gpu = found.profile.device_type == "cuda"
+        if on_gpu and (not judgement.refused(found) if _is_exact(found) else judgement.passes(found)):
+            return Selection(tuple(profiles), found, "")
+        if not on_gpu and _is_exact(found):
             return Selection(tuple(profiles), found, "")
     raise _nothing(profiles, runnable, role, wanted)
 
@@ -159,10 +170,27 @@ def expected_selection(
 
 
 def fp32_profiles(facts: ModelFacts, hardware: Hardware, runtimes: Runtimes) -> list[ModelProfile]:
-    """What others are compared with: fp32 profiles that can run here, those of ONNX Runtime and of the CPU first."""
+    """What others are compared with: fp32 profiles that can run here, those of the CPU and of ONNX Runtime first.
+
+    Of a large model those of a GPU come first: a CPU would take minutes.
+    """
     exact = [found for found in list_profiles(facts, hardware, runtimes) if found.runnable and _is_exact(found)]
     trusted = ("onnxruntime", "torch", "openvino", "tensorrt")
-    return sorted(exact, key=lambda found: (found.profile.device_type, trusted.index(found.profile.backend)))
+    first: DeviceType = "cuda" if facts.parameters > _LARGE else "cpu"
+    return sorted(
+        exact, key=lambda found: (found.profile.device_type != first, trusted.index(found.profile.backend), found.count)
+    )
+
+
+def _stand_in(found: Selection) -> Profile | None:
+    """ONNX Runtime beside OpenVINO, which takes longer to load, gives the same in fp32, and knows fewer operators.
+
+    A command that asks one question ends before OpenVINO's start is earned back. Who asked for a profile gets that
+    alone.
+    """
+    if found.asked_by or found.selected.profile != Profile("openvino", "cpu", "fp32"):
+        return None
+    return next((other.profile for other in found.profiles if other.profile == REFERENCE and other.runnable), None)
 
 
 def _is_exact(found: ModelProfile) -> bool:
@@ -170,7 +198,10 @@ def _is_exact(found: ModelProfile) -> bool:
 
 
 def _by_speed(runnable: Sequence[ModelProfile], judgement: Judgement) -> list[ModelProfile]:
-    """The profiles that were not refused, in their order; a CPU's exact ones by speed where all speeds are known."""
+    """The profiles in their order, but a CPU's exact ones by speed where all speeds are known.
+
+    Of these the refused are left out, unless all were: where two runtimes disagree, neither is known to be right.
+    """
     exact = [found for found in runnable if _is_exact(found) and found.profile.device_type == "cpu"]
     others = [found for found in runnable if found not in exact]
     if len(exact) > 1:  # with one there is no choice, and nothing is read
@@ -242,10 +273,13 @@ def _nothing(
     if runnable:
         return role.input_error(
             "profile",
-            f"{on} the model runs in lower precision only, which is not chosen by itself unless it passed its check.",
-            f"Ask for one. {_possible(profiles)}",
+            f"no profile that can run {on} is chosen by itself: in lower precision it must have passed its self-check.",
+            f"Ask for one, or look again with: ragstack profiles --measure. {_possible(profiles)}",
         )
-    reasons = "; ".join(f"{found.name}: {found.reason}" for found in profiles)
+    lacking: dict[str, list[str]] = {}
+    for found in profiles:
+        lacking.setdefault(found.reason, []).append(found.name)
+    reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in lacking.items())
     return role.input_error("model", f"nothing can run it {on}.", f"What is missing: {reasons}.")
 
 

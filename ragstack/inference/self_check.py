@@ -34,7 +34,7 @@ pair's two relevances, which lie between 0 and 1."""
 QUALITY_BOUND: dict[Precision, float] = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.999, "fp8": 0.99, "int8": 0.99}
 """The least agreement with fp32 of the worst text, by precision."""
 
-_MEASURED_S = 0.5
+_SPELL_S, _SPELLS = 0.25, 4
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,11 @@ class SelfCheck:
         """
         record = self.records.find(candidate) or self.check(candidate)
         if record is not None and not record.passed:
-            _log.warning("the profile %s is not used: %s", candidate.name, record.reason)
+            _log.warning(
+                "the profile %s is not used: %s (ragstack profiles --measure looks again)",
+                candidate.name,
+                record.reason,
+            )
         return record is not None and record.passed
 
     def check(self, candidate: ModelProfile, *, measure: bool = False) -> CheckRecord | None:
@@ -106,18 +110,21 @@ class SelfCheck:
             _log.warning("the profile %s cannot be checked: the model cannot run in fp32 here", candidate.name)
             return None
         _log.info("checking the profile %s against %s", candidate.name, references[0].name)
+        self._probe = probe = self._probe or self.probe()
         try:
-            record = self._compared(candidate, references[0], measure=measure)
-        except DeviceMemoryError as error:
+            expected = self._expected(references[0], probe)
+            record = self._compared(candidate, references[0].name, probe, expected, measure=measure)
+        except RagstackError as error:
             _log.warning("the profile %s cannot be checked now: %s", candidate.name, error.message)
             return None
         self.records.keep(candidate, record)
         return record
 
-    def _compared(self, candidate: ModelProfile, reference: ModelProfile, *, measure: bool) -> CheckRecord:
+    def _compared(
+        self, candidate: ModelProfile, reference: str, probe: Probe, expected: Float32Array, *, measure: bool
+    ) -> CheckRecord:
+        """Raises DeviceMemoryError; every other fault of the candidate is the verdict."""
         bound = QUALITY_BOUND[candidate.profile.precision]
-        self._probe = probe = self._probe or self.probe()
-        expected = self._expected(reference, probe)
         speed: float | None = None
         reason = ""
         try:
@@ -126,11 +133,11 @@ class SelfCheck:
                 speed = tokens_per_second(backend, probe) if measure else None
         except DeviceMemoryError:
             raise
-        except RagstackError as error:
-            found, reason = 0.0, error.message
+        except Exception as error:  # a broken installation raises what it likes; there are other profiles
+            found, reason = 0.0, f"{type(error).__name__}: {error}"
         if not reason and found < bound:
-            reason = f"its {probe.agreement} agrees with {reference.name} to {found:.5f}; {bound} is asked for"
-        return CheckRecord(found, bound, reference.name, speed, reason)
+            reason = f"its {probe.agreement} agrees with {reference} to {found:.5f}; {bound} is asked for"
+        return CheckRecord(found, bound, reference, speed, reason)
 
     def _expected(self, reference: ModelProfile, probe: Probe) -> Float32Array:
         if self._reference is None or self._reference[0] != reference.profile:
@@ -143,21 +150,25 @@ class SelfCheck:
 
 
 def tokens_per_second(backend: Backend, probe: Probe) -> float:
-    """Tokens a second over about half a second, as many calls at a time as suit the backend."""
-    batch = probe.measured
-    probe.read(backend, batch)
-    tokens = int(batch.counts.sum())
+    """Tokens a second, as many calls at a time as suit the backend: the best of a few short spells.
 
-    def run_for_a_while() -> int:
+    Other programs can only slow a spell down, so the best is nearest to the truth.
+    """
+    calls, tokens = backend.parallel_calls, int(probe.measured.counts.sum())
+    probe.read(backend, probe.measured)
+
+    def run_until(end: float) -> int:
         done = 0
-        while time.perf_counter() < end:
-            probe.read(backend, batch)
+        while True:
+            probe.read(backend, probe.measured)
             done += tokens
-        return done
+            if time.perf_counter() >= end:
+                return done
 
-    calls = backend.parallel_calls
-    with ThreadPoolExecutor(calls, "ragstack-measure") as pool:
+    def spell() -> float:
         started = time.perf_counter()
-        end = started + _MEASURED_S
-        done = sum(future.result() for future in [pool.submit(run_for_a_while) for _ in range(calls)])
-        return done / (time.perf_counter() - started)
+        running = [pool.submit(run_until, started + _SPELL_S) for _ in range(calls)]
+        return sum(future.result() for future in running) / (time.perf_counter() - started)
+
+    with ThreadPoolExecutor(calls, "ragstack-measure") as pool:
+        return max(spell() for _ in range(_SPELLS))

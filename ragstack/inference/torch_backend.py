@@ -77,7 +77,7 @@ class TorchBackend:
         host = torch.empty(values.shape, dtype=torch.float32, pin_memory=True)
         host.copy_(values.to(torch.float32), non_blocking=True)
         # Waits for what was asked of the device up to here, not for the batches that other threads asked for since.
-        done = torch.cuda.Event()
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record(torch.cuda.current_stream(values.device))
         done.synchronize()
         return host.numpy()
@@ -85,6 +85,9 @@ class TorchBackend:
     def close(self) -> None:
         """See :class:`ragstack.inference.backend.Backend`."""
         self._model = None
+        if self.device != "cpu":
+            # PyTorch keeps what was freed for itself; another process may need it.
+            torch.cuda.empty_cache()
 
     def _forward(self, model: TextModel, batch: TokenBatch) -> torch.Tensor:
         device = torch.device(self.device)

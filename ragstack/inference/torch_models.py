@@ -23,6 +23,7 @@ from transformers import __version__ as transformers_version
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 from transformers.utils import logging as transformers_logging
 
+from ragstack.errors import DeviceMemoryError
 from ragstack.inference.architectures import BIDIRECTIONAL, PACKED, base_architecture
 from ragstack.inference.model_files import read_json
 from ragstack.inference.profile import ModelWeights
@@ -47,7 +48,8 @@ class TextModel:
         self, ids: torch.Tensor, real: torch.Tensor, types: torch.Tensor | None, packing: Packing | None
     ) -> torch.Tensor:
         """``(n, longest, dim)`` or ``(n, labels)`` of ids ``(n, longest)``; ``real`` is false in the padding."""
-        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": real}
+        # Numbers, as tokenizers give them: some architectures subtract the mask from 1.
+        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": real.to(torch.int64)}
         if types is not None:
             inputs["token_type_ids"] = types
         if packing is not None:
@@ -56,12 +58,18 @@ class TextModel:
         return computed
 
 
+# Those that multiply by their weights, as torch.nn.RMSNorm does; Gemma's multiply by one more.
+_PLAIN_RMS_NORMS = frozenset({"EuroBertRMSNorm", "LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm"})
+
 _models: weakref.WeakValueDictionary[tuple[str, ...], TextModel] = weakref.WeakValueDictionary()
 _loading = threading.Lock()
 
 
 def load_model(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role: ModelRole) -> TextModel:
-    """The model on a device; all who ask for the same one while it is in use share it. Raises the role's error."""
+    """The model on a device; all who ask for the same one while it is in use share it.
+
+    Raises DeviceMemoryError where the device has no room for it, and the role's error for files that can't be run.
+    """
     key = (weights.sha256, role.key, str(weights.label_tokens), str(device), str(dtype))
     with _loading:
         found = _models.get(key)
@@ -80,34 +88,50 @@ def _load(weights: ModelWeights, device: torch.device, dtype: torch.dtype, role:
         mapping = MODEL_FOR_CAUSAL_LM_MAPPING
     module = _read_weights(folder, config, mapping, PACKED_ATTENTION if packs else None, dtype, role)
     encoder = module.base_model
+    # Asked for before the encoder is replaced: a model looks at its parts to tell where its words' rows are.
+    words = _words(module, weights.label_tokens) if weights.label_tokens else None
     parameters = inspect.signature(encoder.forward).parameters
     reads_types = "token_type_ids" in parameters and getattr(config, "type_vocab_size", 0) > 1
     pad_id = config.pad_token_id
     if pad_id is None:
         # No token's id, so that heads which look for a text's last token find it. Packed, padding is never read.
-        config.pad_token_id = pad_id = -1 if packs else 0
+        module.config.pad_token_id = pad_id = -1 if packs else 0
     if getattr(config, "is_causal", None) is False:
         for part in module.modules():
             if hasattr(part, "is_causal"):
                 part.is_causal = False
+    _fuse_norms(module)
     if packs:
         packed = _PackedEncoder(encoder)
         if encoder is not module:
             setattr(module, module.base_model_prefix, packed)
         encoder = packed
-    compute = _head(module, encoder, weights.label_tokens, written, hidden_only=hidden_only)
+    compute = _head(module, encoder, words, written, hidden_only=hidden_only)
     output = "last_hidden_state" if hidden_only else "logits"
-    return TextModel(output, reads_types, packs, pad_id, compute.to(device).eval())
+    return TextModel(output, reads_types, packs, pad_id, _on_device(compute, device, role).eval())
+
+
+def _on_device(module: torch.nn.Module, device: torch.device, role: ModelRole) -> torch.nn.Module:
+    try:
+        return module.to(device)
+    except torch.OutOfMemoryError as error:
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+    # Outside of the handler, whose error holds on to what was copied so far.
+    module.to("cpu")
+    torch.cuda.empty_cache()
+    raise DeviceMemoryError(
+        f"{device} has no memory for the weights: {reason}", hint=f"Set {role.key}.device, or choose a smaller model."
+    )
 
 
 def _head(
-    module: Any, encoder: Any, label_tokens: Sequence[int], written: Mapping[str, Any], *, hidden_only: bool
+    module: Any, encoder: Any, words: _Words | None, written: Mapping[str, Any], *, hidden_only: bool
 ) -> torch.nn.Module:
     """What of a model is run: nothing that only makes values which nobody asked for."""
     if hidden_only:
         return _HiddenStates(encoder)
-    if label_tokens:
-        return _WordLogits(encoder, module.get_output_embeddings().weight[list(label_tokens)])
+    if words is not None:
+        return _WordLogits(encoder, words)
     if written.get("model_type") == "llama_bidirec":
         temperature = written.get("temperature")
         return _MeanPooledLogits(encoder, module.score, float(temperature) if temperature else 1.0)
@@ -176,18 +200,30 @@ def _read_weights(
     return module
 
 
+def _fuse_norms(module: torch.nn.Module) -> None:
+    """Norms as one kernel of PyTorch's instead of the six operations that `transformers` writes out."""
+    for parent in list(module.modules()):
+        children: list[tuple[str, Any]] = list(parent.named_children())
+        for name, norm in children:
+            if type(norm).__name__ in _PLAIN_RMS_NORMS:
+                fused = torch.nn.RMSNorm(norm.weight.shape, eps=norm.variance_epsilon, device="meta")
+                fused.weight = norm.weight
+                setattr(parent, name, fused)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without progress bars and warnings: what matters of them is checked and raised."""
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    log: Any = transformers_logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(level)
+        log.set_verbosity(level)
         if bars:
-            transformers_logging.enable_progress_bar()
+            log.enable_progress_bar()
 
 
 class _PackedEncoder(torch.nn.Module):
@@ -218,12 +254,12 @@ class _PackedEncoder(torch.nn.Module):
         )
 
     def _positions(self, input_ids: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        embeddings = getattr(self.encoder, "embeddings", None)
-        count = getattr(embeddings, "create_position_ids_from_input_ids", None)
-        if count is None:
+        embeddings: Any = getattr(self.encoder, "embeddings", None)
+        if not hasattr(embeddings, "create_position_ids_from_input_ids"):
             return (indices % input_ids.shape[1])[None]
         # RoBERTa's kind: the first position is not 0, and a padding token in the text has none.
-        return count(input_ids, embeddings.padding_idx).flatten()[indices][None]
+        own: torch.Tensor = embeddings.create_position_ids_from_input_ids(input_ids, embeddings.padding_idx)
+        return own.flatten()[indices][None]
 
 
 class _HiddenStates(torch.nn.Module):
@@ -244,20 +280,46 @@ class _Logits(torch.nn.Module):
         return self.module(**inputs).logits
 
 
-class _WordLogits(torch.nn.Module):
-    """The logits of a few words after the last token of each text; ``rows`` ``(labels, dim)`` are their weights."""
+@dataclass(frozen=True)
+class _Words:
+    """What makes logits of a few words: ``rows`` ``(labels, dim)`` and ``bias`` ``(labels,)`` of the output layer.
+
+    ``cap`` is what the model holds its logits below; None: nothing.
+    """
 
     rows: torch.Tensor
+    bias: torch.Tensor | None
+    cap: float | None
 
-    def __init__(self, encoder: Any, rows: torch.Tensor) -> None:
+
+def _words(module: Any, tokens: Sequence[int]) -> _Words:
+    layer, kept = module.get_output_embeddings(), list(tokens)
+    # In fp32: the answer is a small difference of two large numbers, of which bf16 keeps three digits.
+    rows, bias = (
+        None if values is None else values[kept].detach().float().clone() for values in (layer.weight, layer.bias)
+    )
+    assert rows is not None
+    return _Words(rows, bias, getattr(module.config, "final_logit_softcapping", None))
+
+
+class _WordLogits(torch.nn.Module):
+    """The logits of a few words after the last token of each text, in fp32."""
+
+    rows: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __init__(self, encoder: Any, words: _Words) -> None:
         super().__init__()
         self.encoder = encoder
-        self.register_buffer("rows", rows.detach().clone())
+        self.cap = words.cap
+        self.register_buffer("rows", words.rows)
+        self.register_buffer("bias", words.bias)
 
     def forward(self, inputs: Mapping[str, Any]) -> Any:
         hidden = self.encoder(**inputs).last_hidden_state
         last = inputs["attention_mask"].sum(dim=1) - 1
-        return linear(hidden[torch.arange(len(last), device=last.device), last], self.rows)
+        logits = linear(hidden[torch.arange(len(last), device=last.device), last].float(), self.rows, self.bias)
+        return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
 
 
 class _MeanPooledLogits(torch.nn.Module):
@@ -268,6 +330,6 @@ class _MeanPooledLogits(torch.nn.Module):
         self.encoder, self.score, self.temperature = encoder, score, temperature
 
     def forward(self, inputs: Mapping[str, Any]) -> Any:
-        hidden, real = self.encoder(**inputs).last_hidden_state, inputs["attention_mask"]
+        hidden, real = self.encoder(**inputs).last_hidden_state, inputs["attention_mask"].bool()
         mean = torch.where(real[:, :, None], hidden, 0).sum(dim=1, dtype=torch.float32) / real.sum(dim=1)[:, None]
         return self.score(mean.to(hidden.dtype)) / self.temperature

@@ -161,8 +161,11 @@ class TokenVectorStore(Protocol):
     def packed(self, chunk_ids: Sequence[str]) -> list[PackedTokens]:
         """The entries that exist among ``chunk_ids``, in the form in which they are kept."""
 
+    def pack(self, chunk_id: str, seq: int, tokens: TokenVectors) -> PackedTokens:
+        """What :meth:`prepare` gave in the form in which it is kept; nothing is written."""
+
     def put_packed(self, entries: Sequence[PackedTokens]) -> None:
-        """Insert or replace entries that a store of the same kind and settings gave as :meth:`packed`."""
+        """Insert or replace what :meth:`pack`, or :meth:`packed` of a store of the same kind and settings, gave."""
 
     def flush(self) -> None:
         """Return once every write so far is durable."""

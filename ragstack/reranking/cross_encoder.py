@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import cached_property, partial
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
+from ragstack.cancellation import Cancellation
 from ragstack.errors import InputError, RerankingError
 from ragstack.inference.backend import Backend, TokenBatch, chosen_output
+from ragstack.inference.batch_counts import BatchTokens
 from ragstack.inference.batching import plan_batches
-from ragstack.inference.engine import Engine, Placement
-from ragstack.inference.profile import DeviceType
-from ragstack.inference.role import RERANKER
+from ragstack.inference.budgets import default_batch_tokens
+from ragstack.inference.engine import BatchJob, Engine, Placement
+from ragstack.inference.role import RERANKER, ModelRole
 from ragstack.inference.selection import select_placement
-from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore, name_of
+from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore
 from ragstack.reranking.cross_encoder_files import CrossEncoderFiles, find_cross_encoder
 from ragstack.reranking.pairs import Pair, SequenceEncoder
 from ragstack.reranking.probe import pair_probe
-from ragstack.types import Float32Array, Int32Array
+from ragstack.types import Chunk, Float32Array, Int32Array
 
 LongPassages: TypeAlias = Literal["windows", "error"]
-
-DEFAULT_BATCH_TOKENS: Mapping[DeviceType, int] = {"cpu": 512, "cuda": 32_768}
-"""Token budget of a batch, padding counted: on a CPU small batches on one thread each, as for the embedder."""
 
 _OUTPUTS = ("logits", "scores")
 
@@ -52,6 +52,7 @@ class CrossEncoderReranker:
     # A logit of -3. Not measured: no cross-encoder could be had where this was written (docs/ranking.md).
     min_relevance = 0.05
     kind = "cross_encoder"
+    role = RERANKER
 
     def __init__(
         self,
@@ -84,9 +85,9 @@ class CrossEncoderReranker:
         self._windows = long_passages == "windows"
         probe = partial(pair_probe, files)
         self._placement = select_placement(
-            files, RERANKER, profile=profile, device=device, threads=threads, probe=probe
+            files, self.role, profile=profile, device=device, threads=threads, probe=probe
         )
-        self._budget = max_batch_tokens or DEFAULT_BATCH_TOKENS[self._placement.profile.device_type]
+        self._budget = max_batch_tokens or default_batch_tokens(self._placement.profile, "reranking")
         self._lock = threading.Lock()
         self._closed = False
 
@@ -96,27 +97,97 @@ class CrossEncoderReranker:
             return []
         # In a fixed order the batches, and with them the rounding, are the same for every order of the candidates.
         ordered = sorted(candidates, key=lambda candidate: candidate.chunk.chunk_id)
+        pairs = self.encode(query.text, ordered)
+        return self.ranked(ordered, pairs, self.submit(pairs, query.cancellation).result())
+
+    @property
+    def max_batch_tokens(self) -> int:
+        """See :class:`ragstack.reranking.pairs.PairReranker`."""
+        return self._budget
+
+    @property
+    def device(self) -> str:
+        """See :class:`ragstack.reranking.pairs.PairReranker`."""
+        return ",".join(self._placement.devices)
+
+    @property
+    def profile(self) -> str:
+        """The name of the profile that runs the model."""
+        return self._placement.profile.name
+
+    def encode(self, query: str, candidates: Sequence[RerankCandidate]) -> list[Pair]:
+        """See :class:`ragstack.reranking.pairs.PairReranker`."""
         with self._lock:
             encoder, _ = self._prepared()
-        pairs = encoder.pairs(query.text, ordered)
+        return encoder.pairs(query, candidates)
+
+    def submit(self, pairs: Sequence[Pair], cancellation: Cancellation) -> PendingBatches:
+        """See :class:`ragstack.reranking.pairs.PairReranker`."""
+        with self._lock:
+            _, engine = self._prepared()
         counts = [len(pair.ids) for pair in pairs]
-        batches = self._planned(counts)
-        logits = np.full(len(ordered), -np.inf)
-        for batch, found in zip(batches, self._run(query, pairs, batches), strict=True):
-            for row, logit in zip(batch.tolist(), found.tolist(), strict=True):
-                at = pairs[row].index
-                if not np.isfinite(logit):
-                    raise RerankingError(
-                        f"{self.name} gave {logit} for {name_of(ordered[at].chunk)}.",
-                        hint="The weights are damaged, or the model cannot read this text.",
-                    )
-                logits[at] = max(logits[at], logit)
-        relevance = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
+        pending = PendingBatches(len(pairs), self._was_closed)
+
+        def run(backend: Backend, rows: Int32Array) -> tuple[Int32Array, NDArray[np.float64]]:
+            cancellation.check()
+            if self._closed:
+                raise self._was_closed()
+            return rows, self._logits(backend, [pairs[row] for row in rows.tolist()])
+
+        def pair_error(row: int, fault: str, hint: str) -> RerankingError:
+            return RerankingError(f"{pairs[row].name}: {fault}", hint=hint)
+
+        try:
+            for batch in self._planned(counts, packed=engine.packs):
+                job = BatchJob(batch, [counts[row] for row in batch.tolist()], run, pair_error)
+                pending.add(engine.submit_batch(job))
+        except BaseException:
+            pending.cancel()
+            raise
+        return pending
+
+    def ranked(
+        self, candidates: Sequence[RerankCandidate], pairs: Sequence[Pair], logits: NDArray[np.float64]
+    ) -> list[RerankScore]:
+        """See :class:`ragstack.reranking.pairs.PairReranker`."""
+        best = np.full(len(candidates), -np.inf)
+        for pair, logit in zip(pairs, logits.tolist(), strict=True):
+            if not np.isfinite(logit):
+                raise RerankingError(
+                    f"{self.name} gave {logit} for {pair.name}.",
+                    hint="The weights are damaged, or the model cannot read this text.",
+                )
+            best[pair.index] = max(best[pair.index], logit)
+        relevance = 1 / (1 + np.exp(-np.clip(best, -500, 500)))
         scores = [
             RerankScore(candidate.chunk.chunk_id, float(logit), float(share), {self.kind: float(logit)})
-            for candidate, logit, share in zip(ordered, logits, relevance, strict=True)
+            for candidate, logit, share in zip(candidates, best, relevance, strict=True)
         ]
         return sorted(scores, key=lambda score: (-score.score, score.chunk_id))
+
+    @property
+    def batch_tokens(self) -> BatchTokens:
+        """The tokens of all batches so far, with and without padding, of all rerankers with these weights."""
+        with self._lock:
+            _, engine = self._prepared()
+        return engine.batch_tokens
+
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer. Raises RerankingError."""
+        return self._files.tokenizer()
+
+    def pair_tokens(self, query: str, passages: Sequence[str]) -> list[int]:
+        """How many tokens the model reads for each passage, query, special tokens and all windows included.
+
+        Raises what :meth:`rerank` raises of texts that cannot be read.
+        """
+        with self._lock:
+            encoder, _ = self._prepared()
+        chunks = [Chunk(f"{index:08d}", "", "", 0, 0, passage, 0) for index, passage in enumerate(passages)]
+        counts = [0] * len(passages)
+        for pair in encoder.pairs(query, [RerankCandidate(chunk, None, None) for chunk in chunks]):
+            counts[pair.index] += len(pair.ids)
+        return counts
 
     def preload(self) -> None:
         """Load tokenizer and weights. Raises RerankingError."""
@@ -137,7 +208,7 @@ class CrossEncoderReranker:
 
     @cached_property
     def _engine(self) -> Engine:
-        return _shared_engine(self._files, self._placement)
+        return _shared_engine(self._files, self._placement, self.role)
 
     def _prepared(self) -> tuple[SequenceEncoder, Engine]:
         """What is loaded once, by a holder of the lock."""
@@ -145,36 +216,14 @@ class CrossEncoderReranker:
             raise self._was_closed()
         return self._encoder, self._engine
 
-    def _planned(self, counts: Sequence[int]) -> list[Int32Array]:
+    def _planned(self, counts: Sequence[int], *, packed: bool) -> list[Int32Array]:
         """Which pairs run together."""
         on_onnx = self._placement.profile.backend != "torch"
         if on_onnx and self._files.scales_with_its_batch:
             return [np.array([row], dtype=np.int32) for row in range(len(counts))]
         if on_onnx and self._files.pad_id is None:
             return plan_batches(counts, self._budget, max_padding=0.0)
-        return plan_batches(counts, self._budget)
-
-    def _run(
-        self, query: RerankQuery, pairs: Sequence[Pair], batches: Sequence[Int32Array]
-    ) -> list[NDArray[np.float64]]:
-        with self._lock:
-            _, engine = self._prepared()
-
-        def run(backend: Backend, batch: Int32Array) -> NDArray[np.float64]:
-            query.cancellation.check()
-            if self._closed:
-                raise self._was_closed()
-            return self._logits(backend, [pairs[row] for row in batch.tolist()])
-
-        futures: list[Future[NDArray[np.float64]]] = []
-        try:
-            futures += [engine.submit(partial(run, batch=batch)) for batch in batches]
-            return [future.result() for future in futures]
-        except CancelledError as error:
-            raise self._was_closed() from error
-        finally:
-            for future in futures:
-                future.cancel()
+        return plan_batches(counts, self._budget, packed=packed)
 
     def _was_closed(self) -> RerankingError:
         return RerankingError(f"{self.name} was closed.", hint="Make a new one.")
@@ -207,6 +256,40 @@ class CrossEncoderReranker:
         )
 
 
+_Part: TypeAlias = tuple[Int32Array, NDArray[np.float64]]
+"""Rows of the pairs that were given, and their logits."""
+
+
+class PendingBatches:
+    """A :class:`ragstack.reranking.pairs.PendingLogits`: batches that were given to the engine."""
+
+    def __init__(self, pairs: int, was_closed: Callable[[], RerankingError]) -> None:
+        self._pairs, self._was_closed = pairs, was_closed
+        self._futures: list[Future[list[_Part]]] = []
+
+    def add(self, future: Future[list[_Part]]) -> None:
+        """One more batch."""
+        self._futures.append(future)
+
+    def result(self) -> NDArray[np.float64]:
+        """See :class:`ragstack.reranking.pairs.PendingLogits`."""
+        logits = np.full(self._pairs, np.nan)
+        try:
+            for future in self._futures:
+                for rows, found in future.result():
+                    logits[rows] = found
+        except CancelledError as error:
+            raise self._was_closed() from error
+        finally:
+            self.cancel()
+        return logits
+
+    def cancel(self) -> None:
+        """Drop the batches that have not begun."""
+        for future in self._futures:
+            future.cancel()
+
+
 def check_settings(max_batch_tokens: int | None, threads: int | None) -> None:
     """Raises InputError for a number below 1."""
     for name, value in (("max_batch_tokens", max_batch_tokens), ("threads", threads)):
@@ -220,11 +303,11 @@ _engines: weakref.WeakValueDictionary[_EngineKey, Engine] = weakref.WeakValueDic
 _loading = threading.Lock()
 
 
-def _shared_engine(files: CrossEncoderFiles, placement: Placement) -> Engine:
+def _shared_engine(files: CrossEncoderFiles, placement: Placement, role: ModelRole) -> Engine:
     """One engine for all rerankers with these weights: a query engine and a model server have one each."""
     key = str(files.weights.root), files.sha256, files.label_tokens, placement
     with _loading:
         engine = _engines.get(key)
         if engine is None:
-            _engines[key] = engine = Engine(files.name, files, placement, RERANKER)
+            _engines[key] = engine = Engine(files.name, files, placement, role)
         return engine

@@ -18,9 +18,9 @@ from ragstack.inference.role import RERANKER
 from ragstack.inference.tokenizer_file import read_tokenizer
 from ragstack.inference.weight_files import WeightFiles, find_weights
 from ragstack.registry import known_names
-from ragstack.reranking.model_kind import check_kind
+from ragstack.reranking.model_kind import ModelKind, check_card_kind, check_kind
 from ragstack.reranking.model_prompts import PROMPTS, chat_prompt, given_template
-from ragstack.reranking.models import RERANKER_MODELS, reranker_card
+from ragstack.reranking.models import RERANKER_MODELS, RerankerCard, reranker_card
 from ragstack.reranking.pairs import PairEncoder, SequenceEncoder
 from ragstack.reranking.prompt_template import PromptEncoder, PromptTemplate
 
@@ -35,7 +35,7 @@ _PATTERNS = (
 )
 
 MOST_TOKENS = 8192
-"""What decoders that rerank read where nobody says: their cards' code cuts there, while they have positions for more."""
+"""What decoders that rerank read where nobody says: their cards' code cuts there, though they have more positions."""
 
 _POSITIVE = frozenset({"relevant", "true", "yes", "positive", "1", "label_1"})
 _NEGATIVE = frozenset({"irrelevant", "not_relevant", "non_relevant", "false", "no", "negative", "0", "label_0"})
@@ -108,7 +108,7 @@ def find_cross_encoder(
     label: str | None = None,
     prompt_template: str | None = None,
 ) -> CrossEncoderFiles:
-    """The files of ``model``: a folder, or a Hugging Face id with its ``revision``.
+    """The files of ``model``: a folder, or a registered name or Hugging Face id with its ``revision``.
 
     ``max_tokens`` lowers what the model reads, ``label`` names the label that means relevant, ``prompt_template`` is
     the text in which it reads query and passage (:class:`ragstack.reranking.prompt_template.PromptTemplate`).
@@ -116,66 +116,96 @@ def find_cross_encoder(
     for files that are missing, damaged, not downloadable or of a kind that cannot be run.
     """
     tensors = SAFETENSORS_PATTERNS if find_spec("torch") is not None else ()
-    folder = reranker_folder(model, revision, (*WEIGHTS_PATTERNS, *tensors))
-    config = read_json(folder / "config.json", RERANKER)
-    check_kind(folder, config, "classifier")
-    check_activation(folder, config)
-    weights = find_weights(folder, RERANKER)
-    kind = config.get("model_type")
-    template = given_template(prompt_template) if prompt_template is not None else chat_prompt(folder)
-    if template is None and kind in PROMPTS:
-        template = PromptTemplate(PROMPTS[kind])
-    return CrossEncoderFiles(
-        name=folder.name if revision is None else model,
+    found = find_reranker(model, revision, "classifier", (*WEIGHTS_PATTERNS, *tensors))
+    weights = find_weights(found.folder, RERANKER)
+    files = CrossEncoderFiles(
+        name=found.name,
         weights=weights,
-        tokenizer_file=folder / "tokenizer.json",
-        max_tokens=tokens_read(folder, config, max_tokens),
-        template=template,
-        relevant=_relevant_label(folder, config, label),
-        pad_id=_pad_id(config),
+        tokenizer_file=found.folder / "tokenizer.json",
+        max_tokens=tokens_read(found, max_tokens),
+        template=_template(found, prompt_template),
+        relevant=_relevant_label(found.folder, found.config, label),
+        pad_id=_pad_id(found.config),
         scales_with_its_batch=_scales_with_its_batch(weights),
     )
+    if files.template is None and _is_decoder(found.config) and not files.tokenizer().num_special_tokens_to_add(True):
+        raise InputError(
+            f"reranker.prompt_template: {files.name} does not say how query and passage are put together, and its"
+            " tokenizer puts nothing between them.",
+            hint="Set it to the prompt of the model's card, with {query} and {passage}.",
+        )
+    if max_tokens is not None:
+        files.encoder(windows=True)  # which refuses a figure that the prompt alone takes
+    return files
 
 
-def reranker_folder(model: str, revision: str | None, weights: Sequence[str]) -> Path:
-    """The folder of ``model``, which may be a registered name; of a repository the files ``weights`` and those that say how to run them are fetched.
+@dataclass(frozen=True, slots=True)
+class FoundReranker:
+    """A model's folder, what messages call it, what its ``config.json`` says, and its card where it is registered."""
 
-    Raises what :func:`find_cross_encoder` does for a model that is neither a folder nor an id.
+    folder: Path
+    name: str
+    config: dict[str, Any]
+    card: RerankerCard | None
+
+
+def find_reranker(model: str, revision: str | None, wanted: ModelKind, patterns: Sequence[str]) -> FoundReranker:
+    """The folder of ``model``, a ``wanted`` kind of model whose scores can be used.
+
+    Of a repository the weights that ``patterns`` name are fetched, and the files that say how to run them. Raises what
+    :func:`find_cross_encoder` does.
     """
-    card = reranker_card(model)
     # A folder of a registered model's name is what is meant: the registry has nothing to run without a revision.
-    if card is not None and (revision is not None or not Path(model).expanduser().is_dir()):
+    is_folder = revision is None and Path(model).expanduser().is_dir()
+    card = None if is_folder else reranker_card(model)
+    if card is not None:
+        check_card_kind(card, wanted)
         if card.files is None:
             raise remote_only(card.name, card.not_local, card.remote, RERANKER)
-        revision = hub_revision(card.name, card.files, revision, RERANKER)
-        model = card.files.repo_id
-    folder = find_folder(model, revision, RERANKER, (*_PATTERNS, *weights))
+        model, revision = card.files.repo_id, hub_revision(card.name, card.files, revision, RERANKER)
+    folder = find_folder(model, revision, RERANKER, (*_PATTERNS, *patterns))
     if folder is None:
         raise InputError(
             f"reranker.model: unknown model {model!r}.",
             hint=f"{known_names(model, RERANKER_MODELS)} Or give a folder with model.onnx or model.safetensors,"
             " tokenizer.json and config.json, or a Hugging Face id (org/name) with a revision.",
         )
-    return folder
+    config = read_json(folder / "config.json", RERANKER)
+    check_kind(folder, config, wanted)
+    _check_activation(folder, config)
+    return FoundReranker(folder, folder.name if revision is None else model, config, card)
 
 
-def tokens_read(folder: Path, config: dict[str, Any], wanted: int | None) -> int:
+def tokens_read(found: FoundReranker, wanted: int | None) -> int:
     """How many tokens the model reads: ``wanted``, or what its files say, and of decoders :data:`MOST_TOKENS` at most.
 
     Raises InputError where more is wanted than the model has positions for.
     """
+    folder = found.folder
     stated = read_json(folder / "tokenizer_config.json", RERANKER, optional=True).get("model_max_length")
-    most = positions(folder, config, RERANKER)
+    most = positions(folder, found.config, RERANKER)
     if isinstance(stated, int) and 0 < stated < _UNLIMITED:
         most = min(most, stated)
+    if found.card is not None:
+        most = min(most, found.card.max_tokens)
     if wanted is None:
-        return min(most, MOST_TOKENS) if _is_decoder(config) else most
+        return min(most, MOST_TOKENS) if _is_decoder(found.config) else most
     if wanted > most:
         raise InputError(
             f"reranker.max_tokens: {wanted} is more than the {most} tokens that {folder.name} reads.",
             hint=f"Set it to {most} or less, or leave it out.",
         )
     return wanted
+
+
+def _template(found: FoundReranker, given: str | None) -> PromptTemplate | None:
+    if given is not None:
+        return given_template(given)
+    told = chat_prompt(found.folder)
+    if told is not None:
+        return told
+    text = PROMPTS.get(str(found.config.get("model_type")))
+    return None if text is None else PromptTemplate(text)
 
 
 def _scales_with_its_batch(weights: WeightFiles) -> bool:
@@ -221,7 +251,7 @@ def _labels(labels: Mapping[str, int]) -> str:
     return f"It has {', '.join(labels)}."
 
 
-def check_activation(folder: Path, config: Mapping[str, Any]) -> None:
+def _check_activation(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse a model whose scores are made by another function than the logistic one, or by none.
 
     sentence-transformers has written it to three places; both known ones leave the order of the outputs as it is.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ragstack.inference.role import LLM_RERANKER
 from ragstack.reranking.cross_encoder import CrossEncoderReranker, LongPassages, check_settings
 from ragstack.reranking.llm_yes_no_files import find_llm_yes_no
 
@@ -20,6 +21,7 @@ class LlmYesNoReranker(CrossEncoderReranker):
     """
 
     kind = "llm_yes_no"
+    role = LLM_RERANKER
 
     def __init__(
         self,

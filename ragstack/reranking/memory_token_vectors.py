@@ -53,6 +53,10 @@ class MemoryTokenVectorStore:
         """Raises CapabilityError."""
         raise CapabilityError("token vectors kept in memory have no packed form.", hint="Use put and get.")
 
+    def pack(self, chunk_id: str, seq: int, tokens: TokenVectors) -> PackedTokens:
+        """Raises CapabilityError."""
+        raise CapabilityError("token vectors kept in memory have no packed form.", hint="Use put and get.")
+
     def put_packed(self, entries: Sequence[PackedTokens]) -> None:
         """Raises CapabilityError."""
         raise CapabilityError("token vectors kept in memory have no packed form.", hint="Use put and get.")

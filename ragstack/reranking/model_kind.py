@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ragstack.errors import InputError, RerankingError
+from ragstack.reranking.models import RerankerCard
 
 ModelKind: TypeAlias = Literal["classifier", "language model", "embedding model"]
 
@@ -20,7 +21,7 @@ def check_kind(folder: Path, config: Mapping[str, Any], wanted: ModelKind) -> No
     Raises InputError, which names the setting that such a model is for.
     """
     found, evidence = _kind(folder, config)
-    if found in (None, wanted):
+    if found is None or found == wanted:
         return
     if found == "embedding model":
         raise InputError(
@@ -28,11 +29,16 @@ def check_kind(folder: Path, config: Mapping[str, Any], wanted: ModelKind) -> No
             hint="Name it as embedder.model, and take a reranker here; or set reranker.type to late_interaction, which"
             " compares the embedder's own vectors.",
         )
-    assert found is not None  # noqa: S101 - for the type checker: None was returned above
     raise InputError(
         f"reranker.type: {folder.name} is a {found} ({evidence}), and no {wanted}.",
         hint=f"Set reranker.type to {_RERANKER_TYPES[found]}.",
     )
+
+
+def check_card_kind(card: RerankerCard, wanted: ModelKind) -> None:
+    """Refuse a registered model of another kind than ``wanted``, as :func:`check_kind` does."""
+    if card.type != _RERANKER_TYPES[wanted]:
+        raise InputError(f"reranker.type: {card.name} is no {wanted}.", hint=f"Set reranker.type to {card.type}.")
 
 
 def modules(folder: Path) -> list[dict[str, Any]]:

@@ -14,9 +14,9 @@ from ragstack.inference.model_cards import (
     NVIDIA_LANGUAGES,
     QWEN3_LANGUAGES,
     HubFiles,
-    RemoteModel,
-    by_repository,
+    RemoteName,
     language_codes,
+    named_by,
 )
 
 RerankerType: TypeAlias = Literal["cross_encoder", "llm_yes_no"]
@@ -45,7 +45,7 @@ class RerankerCard:
     source: str
     description: str
     instruction: str = ""
-    remote: tuple[RemoteModel, ...] = ()
+    remote: tuple[RemoteName, ...] = ()
     not_local: str = ""
 
 
@@ -84,7 +84,7 @@ RERANKER_MODELS: dict[str, RerankerCard] = {
             architecture="MistralForSequenceClassification",
             source="https://docs.api.nvidia.com/nim/reference/nvidia-nv-rerankqa-mistral-4b-v3",
             description="Several languages; the first 16 layers of Mistral 7B, fine-tuned.",
-            remote=(RemoteModel("nim", "nvidia/nv-rerankqa-mistral-4b-v3"),),
+            remote=(RemoteName("nim", "nvidia/nv-rerankqa-mistral-4b-v3"),),
             not_local="NVIDIA serves it as a NIM only.",
         ),
         RerankerCard(
@@ -100,7 +100,7 @@ RERANKER_MODELS: dict[str, RerankerCard] = {
             architecture="LlamaBidirectionalForSequenceClassification",
             source="https://build.nvidia.com/nvidia/llama-nemotron-rerank-1b-v2/modelcard",
             description="26 languages, across languages too; Llama 3.2 1B that reads in both directions.",
-            remote=(RemoteModel("nim", "nvidia/llama-3.2-nv-rerankqa-1b-v2"),),
+            remote=(RemoteName("nim", "nvidia/llama-3.2-nv-rerankqa-1b-v2"),),
         ),
         _qwen3("0.6B", 595_776_512),
         _qwen3("4B", 4_021_774_336),
@@ -134,7 +134,7 @@ RERANKER_MODELS: dict[str, RerankerCard] = {
             architecture="XLMRobertaForSequenceClassification",
             source="https://huggingface.co/jinaai/jina-reranker-v2-base-multilingual",
             description="Over 100 languages, code and tables; not for commercial use.",
-            remote=(RemoteModel("cohere", "jina-reranker-v2-base-multilingual"),),
+            remote=(RemoteName("cohere", "jina-reranker-v2-base-multilingual"),),
         ),
         RerankerCard(
             name="ms-marco-MiniLM-L-12-v2",
@@ -159,6 +159,6 @@ RERANKER_MODELS: dict[str, RerankerCard] = {
 
 
 def reranker_card(model: str) -> RerankerCard | None:
-    """The card of a ``model`` setting: a registered name, or the repository of a registered model."""
-    name = model if model in RERANKER_MODELS else by_repository(RERANKER_MODELS, model)
+    """The card of a ``model`` setting: a registered name, the repository of such a model, or its name at an API."""
+    name = named_by(RERANKER_MODELS, model)
     return None if name is None else RERANKER_MODELS[name]

@@ -4,21 +4,69 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from ragstack.cancellation import Cancellation
 from ragstack.errors import InputError
-from ragstack.reranking.base import RerankCandidate, name_of
+from ragstack.reranking.base import RerankCandidate, RerankScore, name_of
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One sequence: the query and a window of the candidate at ``index``."""
+    """One sequence: the query and a window of the candidate at ``index``, which messages call ``name``."""
 
     index: int
     ids: list[int]
     type_ids: list[int]
+    name: str
+
+
+class PendingLogits(Protocol):
+    """Pairs that were handed to a model and are being worked on."""
+
+    def result(self) -> NDArray[np.float64]:
+        """Wait for the logits ``(n,)``, in the order of the pairs; not finite where the model gave that.
+
+        Raises RerankingError where the model fails, InterruptedRunError when cancelled. To be called once.
+        """
+
+
+@runtime_checkable
+class PairReranker(Protocol):
+    """A reranker that scores each pair of a query and a window of a passage by itself.
+
+    So pairs of several queries may run in one batch: :meth:`encode` each query with its candidates, :meth:`submit` any
+    of the pairs together, and make a ranking of each query's logits by :meth:`ranked`.
+    """
+
+    @property
+    def max_batch_tokens(self) -> int:
+        """The budget by which pairs are cut into batches, padding counted."""
+
+    @property
+    def device(self) -> str:
+        """Where the model runs; several devices with commas between."""
+
+    def preload(self) -> None:
+        """Load tokenizer and weights. Raises RerankingError."""
+
+    def encode(self, query: str, candidates: Sequence[RerankCandidate]) -> Sequence[Pair]:
+        """All pairs, in the order of the candidates. Raises as :meth:`SequenceEncoder.pairs`."""
+
+    def submit(self, pairs: Sequence[Pair], cancellation: Cancellation) -> PendingLogits:
+        """Begin to score pairs of any queries, in batches of the token budget."""
+
+    def ranked(
+        self, candidates: Sequence[RerankCandidate], pairs: Sequence[Pair], logits: NDArray[np.float64]
+    ) -> list[RerankScore]:
+        """The ranking of the candidates that ``pairs`` are of, best first, each by its best window.
+
+        Raises RerankingError, naming the candidate, for a logit that is not finite.
+        """
 
 
 class SequenceEncoder(Protocol):
@@ -59,7 +107,7 @@ class PairEncoder:
             passage.truncate(room, stride=room // 4)
             for window in (passage, *passage.overflowing):
                 pair = self._tokenizer.post_process(asked, window)
-                found.append(Pair(index, pair.ids, pair.type_ids))
+                found.append(Pair(index, pair.ids, pair.type_ids, name_of(candidate.chunk)))
         return found
 
 

@@ -86,13 +86,13 @@ class PromptEncoder:
         found: list[Pair] = []
         for index, (passage, whole) in enumerate(zip(passages, self._encoded(frame, passages), strict=True)):
             if len(frame.before) + len(whole) + len(frame.after) <= self._max_tokens:
-                found.append(_pair(index, frame, whole))
+                found.append(_pair(index, candidates[index], frame, whole))
                 continue
             spans = _spans(whole, len(frame.left), len(passage))
             windows = self._cut(frame, passage, spans) if self._windows else None
             if windows is None:
                 raise passage_too_long(name_of(candidates[index].chunk), len(spans), self._name, self._room - asked)
-            found += [_pair(index, frame, window) for window in windows]
+            found += [_pair(index, candidates[index], frame, window) for window in windows]
         return found
 
     def _cut(self, frame: _Frame, passage: str, spans: Sequence[tuple[int, int]]) -> list[Encoding] | None:
@@ -147,9 +147,9 @@ def _with_query(text: str, query: str) -> str:
     return query.join(text.split("{query}"))
 
 
-def _pair(index: int, frame: _Frame, window: Encoding) -> Pair:
+def _pair(index: int, candidate: RerankCandidate, frame: _Frame, window: Encoding) -> Pair:
     ids = [*frame.before, *window.ids, *frame.after]
-    return Pair(index, ids, [0] * len(ids))
+    return Pair(index, ids, [0] * len(ids), name_of(candidate.chunk))
 
 
 def _spans(whole: Encoding, start: int, length: int) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError
 
 from ragstack.config.rerankers import RemoteRerankerConfig
-from ragstack.errors import InputError, RerankingError
+from ragstack.errors import InputError, RagstackError
 from ragstack.loop_thread import LoopThread
 from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore, name_of
 from ragstack.reranking.remote_apis import APIS
@@ -68,7 +68,7 @@ class RemoteReranker:
             finally:
                 request.cancel()  # when waiting was interrupted
 
-    def _was_closed(self) -> RerankingError:
+    def _was_closed(self) -> RagstackError:
         return self._client.errors.error("is asked no more", "The reranker was closed.")
 
     def _relevance(self, score: float, candidate: RerankCandidate) -> float:

@@ -63,7 +63,7 @@ class SqliteTokenVectorStore:
 
     def put(self, seq: int, entries: Mapping[str, TokenVectors]) -> None:
         """Insert or replace what :meth:`prepare` gave, by chunk id. Raises ValueError for arrays that do not fit."""
-        self.put_packed([PackedTokens(i, seq, self._codec.encode(tokens)) for i, tokens in entries.items()])
+        self.put_packed([self.pack(chunk_id, seq, tokens) for chunk_id, tokens in entries.items()])
 
     def get(self, chunk_ids: Sequence[str]) -> dict[str, TokenVectors]:
         """The entries that exist among ``chunk_ids``; vectors ``(t, d) float32`` of length 1, as prepared."""
@@ -111,8 +111,12 @@ class SqliteTokenVectorStore:
                 found += [PackedTokens(*row) for row in self._connection.execute(statement, ids)]
         return found
 
+    def pack(self, chunk_id: str, seq: int, tokens: TokenVectors) -> PackedTokens:
+        """See :class:`ragstack.reranking.base.TokenVectorStore`. Raises ValueError for arrays that do not fit."""
+        return PackedTokens(chunk_id, seq, self._codec.encode(tokens))
+
     def put_packed(self, entries: Sequence[PackedTokens]) -> None:
-        """Insert or replace what :meth:`packed` of a store with the same projection returned."""
+        """Insert or replace what :meth:`pack`, or :meth:`packed` of a store with the same projection, returned."""
         if entries:
             with self._lock, self._open(), transaction(self._connection):
                 self._connection.executemany("INSERT OR REPLACE INTO token_vectors VALUES (?, ?, ?)", entries)

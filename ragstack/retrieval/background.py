@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ragstack.embedding.base import Embedder
-from ragstack.reranking.relevance import Background
+from ragstack.embedding.base import Embedder, Embeddings, submit
+from ragstack.reranking.relevance import REFERENCE, Background
 from ragstack.types import TokenVectors
 
 # None of the passages has to do with any of the questions, nor with most corpora.
@@ -34,9 +34,13 @@ def measure_background(embedder: Embedder, prepare: Callable[[TokenVectors], Tok
 
     ``prepare`` brings token vectors into the form in which they are compared.
     """
+    if not embedder.info.token_dim:
+        asking = submit(embedder, _QUESTIONS, "query")  # a server answers both at a time
+        told = embedder.embed(_PASSAGES, "passage")
+        return Background(_mean_cosine(asking.result(), told), REFERENCE.maxsim)  # which nothing is compared with
     asked = embedder.embed(_QUESTIONS, "query", ("dense", "tokens"))
     told = embedder.embed(_PASSAGES, "passage", ("dense", "tokens"))
-    if asked.dense is None or told.dense is None or asked.tokens is None or told.tokens is None:
+    if asked.tokens is None or told.tokens is None:
         raise ValueError("the embedder did not return what it was asked for")
     passages = [prepare(tokens).vectors for tokens in told.tokens]
     best = [
@@ -44,4 +48,10 @@ def measure_background(embedder: Embedder, prepare: Callable[[TokenVectors], Tok
         for question in (prepare(tokens).vectors for tokens in asked.tokens)
         for passage in passages
     ]
-    return Background(float((asked.dense @ told.dense.T).mean()), float(np.mean(best)))
+    return Background(_mean_cosine(asked, told), float(np.mean(best)))
+
+
+def _mean_cosine(asked: Embeddings, told: Embeddings) -> float:
+    if asked.dense is None or told.dense is None:
+        raise ValueError("the embedder did not return what it was asked for")
+    return float((asked.dense @ told.dense.T).mean())

@@ -16,7 +16,7 @@ from ragstack.cancellation import Cancellation
 from ragstack.citations.chain import AnswerLink, Chain
 from ragstack.citations.places import DocumentReader
 from ragstack.config.models import PipelineConfig
-from ragstack.embedding.base import Embedder
+from ragstack.embedding.base import Embedder, Embeddings
 from ragstack.errors import InputError, StoreUnavailableError
 from ragstack.filters import Filter, all_of
 from ragstack.generation.base import AnswerEnd, AnswerSentence, ContextPassage, Question, Turn, WeightedTokens
@@ -197,10 +197,11 @@ class QueryEngine:
             with clock.stage("condense"):
                 search_text = self._generator.condense(request.history, request.text)
         with self._parts_in_use() as current:
+            asked = self._ask_for_query(search_text, current, request.cancellation, clock)
             with self._lock, self._pins.reading() as hold:
                 self._require_open()
                 request.cancellation.check()  # it may have waited long for its turn
-                chain, context = self._retrieve(request, search_text, top_n, hold, current, clock)
+                chain, context = self._retrieve(request, search_text, top_n, hold, current, clock, asked)
             found = chain.with_timings(clock.seconds)
             yield PassagesFound(found)
             if not request.with_answer:
@@ -225,6 +226,24 @@ class QueryEngine:
         with self._parts_in_use() as use:
             yield use(self._parts_of(snapshot))
 
+    def _ask_for_query(
+        self, text: str, in_use: _InUse, cancellation: Cancellation, clock: StageClock
+    ) -> tuple[GenerationParts, Embeddings] | None:
+        """The question's vectors where another server makes them: asked for before it is this query's turn.
+
+        With the parts whose model it was; None for a model on this machine, which queries share in turn.
+        """
+        with self._lock:
+            self._require_open()
+            if not self._parts.asks_a_server:
+                return None
+            with self._pins.reading() as hold:
+                snapshot = self._ledger.read()
+                hold(snapshot)
+                parts = in_use(self._parts_of(snapshot))
+        with clock.stage("embed"):
+            return parts, parts.ask_for_query(text, snapshot, cancellation)
+
     def _retrieve(
         self,
         request: QueryRequest,
@@ -233,15 +252,21 @@ class QueryEngine:
         hold: Callable[[Snapshot], None],
         in_use: _InUse,
         clock: StageClock,
+        asked: tuple[GenerationParts, Embeddings] | None,
     ) -> tuple[Chain, _Context]:
-        """The chain without an answer, and what an answer is to be made of."""
+        """The chain without an answer, and what an answer is to be made of.
+
+        ``asked`` is what :meth:`_ask_for_query` gave.
+        """
         retrieval = self._given.retrieval
         with clock.stage("embed"), self._ledger.consistent():
             snapshot = self._ledger.read()
             hold(snapshot)
             parts = in_use(self._parts_of(snapshot))
             frequencies = partial(self._frequencies, snapshot.generation)
-            query, legs = parts.encode_query(search_text, snapshot, frequencies)
+            # Another generation may answer since then, with another model.
+            made = asked[1] if asked is not None and asked[0] is parts else None
+            query, legs = parts.encode_query(search_text, snapshot, frequencies, made)
         retriever = Retriever(self._store, retrieval, parts.search_params)
         pinned = all_of(retrieval.parsed_filter(), request.filter)
         with clock.stage("retrieve"):
@@ -272,7 +297,7 @@ class QueryEngine:
         question = Question(
             search_text,
             WeightedTokens(query.tokens, query.token_idf),
-            lambda text: parts.tokens_of(text, snapshot.chunk_count, frequencies),
+            lambda text: parts.tokens_of(text, snapshot, frequencies),
             request.cancellation,
         )
         context = [context_passage(rank, each, tokens) for rank, each in relevant if request.with_answer]

@@ -16,17 +16,17 @@ from ragstack.assembly import (
     build_embedder,
     build_reranker,
     keeps_token_vectors,
-    passage_embedder,
     recomputes_token_vectors,
     token_vector_store,
 )
-from ragstack.config.embedders import LocalEmbedderConfig
+from ragstack.cancellation import Cancellation
+from ragstack.config.embedders import LocalEmbedderConfig, RemoteEmbedderConfig, reachable
 from ragstack.config.models import EmbedderConfig, PipelineConfig
 from ragstack.config.rerankers import CascadeConfig, LateInteractionConfig, NoRerankerConfig
-from ragstack.embedding.base import Embedder
+from ragstack.embedding.base import Embedder, Embeddings, InputType, Output, submit
 from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.embedding.bm25_scores import Bm25Query
-from ragstack.errors import InputError
+from ragstack.errors import EmbeddingError, InputError
 from ragstack.generation.base import WeightedTokens
 from ragstack.ledger.schema import TERMS, TOKENS, token_vectors_file
 from ragstack.ledger.snapshot import Snapshot
@@ -37,6 +37,7 @@ from ragstack.retrieval.candidates import LegQuery
 from ragstack.retrieval.passages import Passage
 from ragstack.retrieval.phrase_search import PhraseQuery
 from ragstack.retrieval.phrases import quoted_phrases
+from ragstack.retrieval.word_vectors import word_tokens
 from ragstack.types import Float32Array, TokenVectors
 
 _BLOCKS_OF_THE_INDEX = ("fields", "chunker", "embedder")
@@ -98,19 +99,42 @@ class GenerationParts:
         store = self.config.store
         return SearchParams(exact=getattr(store, "exact", False), ef_search=getattr(store, "ef_search", None))
 
-    def encode_query(self, text: str, snapshot: Snapshot, frequencies: Frequencies) -> tuple[RerankQuery, LegQuery]:
-        """The query as legs and reranker see it. Raises InputError for a text longer than the model reads."""
-        info = self.embedder.info
-        count = self.embedder.tokenizer.count([text])[0]
-        if count > info.text_tokens("query"):
-            raise InputError(
-                f"the query has {count} tokens; {info.name} reads {info.text_tokens('query')}.",
-                hint="Ask a shorter question.",
-            )
-        vectors = self.embedder.embed([text], "query", ("dense", "tokens"))
-        if vectors.dense is None or vectors.tokens is None:
+    @property
+    def asks_a_server(self) -> bool:
+        """Whether embedding is waiting for another server, which other queries need not wait for."""
+        return isinstance(self.config.embedder, RemoteEmbedderConfig)
+
+    def ask_for_query(self, text: str, snapshot: Snapshot, cancellation: Cancellation) -> Embeddings:
+        """The question's vectors by a server's model, and all else that :meth:`encode_query` would ask it for.
+
+        Raises InterruptedRunError as soon as ``cancellation`` was asked, else what :meth:`encode_query` raises.
+        """
+        self._check_query(text, snapshot)
+        pending = submit(self.embedder, [text], "query")
+        with cancellation.calling(pending.cancel):
+            try:
+                found = pending.result()
+            except EmbeddingError:
+                cancellation.check()
+                raise
+        _ = self.background
+        return found
+
+    def encode_query(
+        self, text: str, snapshot: Snapshot, frequencies: Frequencies, vectors: Embeddings | None = None
+    ) -> tuple[RerankQuery, LegQuery]:
+        """The query as legs and reranker see it. ``vectors`` are those of :meth:`ask_for_query`, where it was asked.
+
+        Raises InputError for a text longer than the model reads.
+        """
+        if vectors is None:
+            self._check_query(text, snapshot)
+            outputs: tuple[Output, ...] = ("dense", "tokens") if self.has_token_vectors else ("dense",)
+            vectors = self.embedder.embed([text], "query", outputs)
+        if vectors.dense is None or (vectors.tokens is None and self.has_token_vectors):
             raise ValueError("the embedder did not return what it was asked for")
-        weighted = self._weighted(vectors.tokens[0], snapshot.chunk_count, frequencies)
+        made = word_tokens(text) if vectors.tokens is None else vectors.tokens[0]
+        weighted = self._weighted(text, made, snapshot, frequencies)
         asked = partial(self._bm25_query, snapshot, frequencies)
         # A passage is in one language: what it can reach at most is the best of the languages' analyses.
         totals = [float(asked(text, {code}).vector.values.sum()) for code in sorted(snapshot.text_languages)]
@@ -125,6 +149,22 @@ class GenerationParts:
         scale = RelevanceScale(snapshot.chunk_count, ceiling, self.background)
         query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf, scale=scale)
         return query, LegQuery(vectors.dense[0], sparse, quoted if phrases else None)
+
+    def _check_query(self, text: str, snapshot: Snapshot) -> None:
+        """Raise InputError for a text that is too long, EmbeddingError for a server whose model is not the index's."""
+        block, info = self.config.embedder, self.embedder.info
+        if isinstance(block, RemoteEmbedderConfig) and info.fingerprint != snapshot.config["parts"]["model"]:
+            raise EmbeddingError(
+                f"the server at {block.base_url} runs another revision of {info.name} than the one that the index was"
+                " built with; their vectors cannot be compared.",
+                hint="Run `ragstack index`, which embeds everything anew, or start the server with that revision.",
+            )
+        count = self.embedder.tokenizer.count([text])[0]
+        if count > info.text_tokens("query"):
+            raise InputError(
+                f"the query has {count} tokens; {info.name} reads {info.text_tokens('query')}.",
+                hint="Ask a shorter question.",
+            )
 
     def _bm25_query(
         self, snapshot: Snapshot, frequencies: Frequencies, text: str, text_languages: Collection[str]
@@ -144,29 +184,62 @@ class GenerationParts:
             return REFERENCE
         return measure_background(self.embedder, self._prepared)
 
-    def tokens_of(self, text: str, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
+    @property
+    def has_token_vectors(self) -> bool:
+        """Whether the model gives token vectors; where not, words are compared by their spelling."""
+        return self.embedder.info.token_dim > 0
+
+    def tokens_of(self, text: str, snapshot: Snapshot, frequencies: Frequencies) -> WeightedTokens:
         """The token vectors of any text, in the space of the passages'; of a long one, those of its beginning."""
+        if not self.has_token_vectors:
+            return self._weighted(text, word_tokens(text), snapshot, frequencies)
         spans = self.embedder.tokenizer.token_byte_spans(text)
         limit = self.embedder.info.text_tokens("passage")
         if len(spans) > limit:
             text = text.encode("utf-8")[: spans[limit // 2][0]].decode("utf-8", "ignore")
-        vectors = self.embedder.embed([text], "passage", ("tokens",))
-        if vectors.tokens is None:
-            raise ValueError("the embedder did not return what it was asked for")
-        return self._weighted(vectors.tokens[0], chunk_count, frequencies)
+        return self._weighted(text, self._made([text], "passage")[0], snapshot, frequencies)
 
     def passage_tokens(self, passages: Sequence[Passage]) -> dict[str, TokenVectors]:
         """Token vectors by chunk id of the passages' chunks: the stored ones, or made where none are kept."""
         chunks = [chunk for passage in passages for chunk in passage.members]
         if self.token_vectors is not None and self.token_vectors_are_stored:
             return self.token_vectors.get([chunk.chunk_id for chunk in chunks])
-        made = passage_embedder(self.embedder)([chunk.embedded_text for chunk in chunks]) if chunks else ()
+        made = self._made([chunk.embedded_text for chunk in chunks], "passage") if chunks else ()
         return {chunk.chunk_id: self._prepared(tokens) for chunk, tokens in zip(chunks, made, strict=True)}
 
-    def _weighted(self, tokens: TokenVectors, chunk_count: int, frequencies: Frequencies) -> WeightedTokens:
+    def compared_tokens(self, text: str, input_type: InputType) -> TokenVectors:
+        """The token vectors of a text that the model reads whole, in the form in which they are compared."""
+        return self._prepared(self._made([text], input_type)[0])
+
+    def _made(self, texts: Sequence[str], input_type: InputType) -> Sequence[TokenVectors]:
+        if not self.has_token_vectors:
+            return [word_tokens(text) for text in texts]
+        found = self.embedder.embed(texts, input_type, ("tokens",)).tokens
+        if found is None:
+            raise ValueError("the embedder did not return what it was asked for")
+        return found
+
+    def _weighted(
+        self, text: str, tokens: TokenVectors, snapshot: Snapshot, frequencies: Frequencies
+    ) -> WeightedTokens:
+        if not self.has_token_vectors:
+            return WeightedTokens(tokens, self._word_idf(text, tokens, snapshot, frequencies))
         prepared = self._prepared(tokens)
         counts = frequencies(TOKENS, prepared.token_ids.tolist())
-        return WeightedTokens(prepared, token_idf(counts, chunk_count))
+        return WeightedTokens(prepared, token_idf(counts, snapshot.chunk_count))
+
+    def _word_idf(self, text: str, tokens: TokenVectors, snapshot: Snapshot, frequencies: Frequencies) -> Float32Array:
+        """How telling words are by the chunks that hold their BM25 terms, ``(t,) float32``; 0 for stop words."""
+        data = text.encode("utf-8")
+        words = [data[start:end].decode("utf-8") for start, end in tokens.byte_spans.tolist()]
+        analyses = self.bm25.query_analyses(text, snapshot.text_languages)
+        terms = [{index for analysis in analyses for index in analysis.count(word)} for word in words]
+        ids = sorted(set().union(*terms))
+        counts = dict(zip(ids, frequencies(TERMS, ids).tolist(), strict=True)) if ids else {}
+        commonest = np.array([max((counts[i] for i in found), default=0.0) for found in terms], dtype=np.float32)
+        is_term = np.array([bool(found) for found in terms], dtype=bool)
+        weights: Float32Array = np.where(is_term, token_idf(commonest, snapshot.chunk_count), 0).astype(np.float32)
+        return weights
 
     def _prepared(self, tokens: TokenVectors) -> TokenVectors:
         return tokens if self.token_vectors is None else self.token_vectors.prepare(tokens)
@@ -193,14 +266,14 @@ def _as_run_here(indexed: EmbedderConfig, configured: EmbedderConfig) -> Embedde
 
 
 def as_indexed(config: PipelineConfig, snapshot: Snapshot) -> PipelineConfig:
-    """The config with the blocks that the index was built with.
+    """The config with the blocks that the index was built with; a remote model is where ``config`` says it is.
 
     A reranker that compares token vectors needs an index that keeps them: without, it is left out until the next run.
     One that takes them from elsewhere than the index was built for takes them from there until then.
     """
     indexed = as_built(snapshot)
     update: dict[str, Any] = {name: getattr(indexed, name) for name in _BLOCKS_OF_THE_INDEX}
-    update["embedder"] = _as_run_here(indexed.embedder, config.embedder)
+    update["embedder"] = _as_run_here(reachable(indexed.embedder, config.embedder), config.embedder)
     if keeps_token_vectors(config) and not keeps_token_vectors(indexed):
         update["reranker"] = NoRerankerConfig()
     elif isinstance(config.reranker, (LateInteractionConfig, CascadeConfig)):

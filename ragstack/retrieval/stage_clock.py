@@ -16,10 +16,10 @@ class StageClock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """A block whose seconds are those of the stage ``name``."""
+        """A block whose seconds are added to those of the stage ``name``."""
         started = time.perf_counter()
         yield
-        self._stages[name] = time.perf_counter() - started
+        self._stages[name] = self._stages.get(name, 0.0) + time.perf_counter() - started
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ragstack.cancellation import Cancellation
-from ragstack.reranking.base import RerankCandidate, Reranker, RerankQuery, no_idf
+from ragstack.reranking.base import RerankCandidate, Reranker, RerankQuery, RerankScore, no_idf
 from ragstack.types import Chunk, Float32Array, TokenVectors
 
 
@@ -16,15 +16,13 @@ def text_ids(count: int) -> list[str]:
     return [f"{index:08d}" for index in range(count)]
 
 
-def rank_in_order(
-    reranker: Reranker, query: RerankQuery, texts: Sequence[str], cosines: Float32Array | None = None
-) -> list[tuple[int, float]]:
-    """Position and score of every text, best first; of equal ones, the first given comes first.
+def text_candidates(texts: Sequence[str], cosines: Float32Array | None = None) -> list[RerankCandidate]:
+    """Texts as a reranker reads them, in their order.
 
     ``cosines`` ``(n,)`` are those of query and text, for rerankers that compare vectors.
     """
     # BM25's part would compare the texts of one request with each other; without it a text's score is its own.
-    candidates = [
+    return [
         RerankCandidate(
             Chunk(chunk_id, "", "", 0, len(text.encode("utf-8", "surrogatepass")), text, 0),
             None if cosines is None else float(cosines[index]),
@@ -32,7 +30,21 @@ def rank_in_order(
         )
         for index, (chunk_id, text) in enumerate(zip(text_ids(len(texts)), texts, strict=True))
     ]
-    return [(int(score.chunk_id), score.score) for score in reranker.rerank(query, candidates)]
+
+
+def positions(scores: Sequence[RerankScore]) -> list[tuple[int, float]]:
+    """Position and score of every text that :func:`text_candidates` made a candidate of, best first."""
+    return [(int(score.chunk_id), score.score) for score in scores]
+
+
+def rank_in_order(
+    reranker: Reranker, query: RerankQuery, texts: Sequence[str], cosines: Float32Array | None = None
+) -> list[tuple[int, float]]:
+    """Position and score of every text, best first; of equal ones, the first given comes first.
+
+    ``cosines``: see :func:`text_candidates`.
+    """
+    return positions(reranker.rerank(query, text_candidates(texts, cosines)))
 
 
 def bare_query(text: str, cancellation: Cancellation) -> RerankQuery:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from hashlib import blake2b
 from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ragstack.embedding.base import Embeddings, InputType, ModelInfo, Output
 from ragstack.embedding.bm25 import Bm25Encoder
 from ragstack.errors import EmbeddingError, InputError, TextError
+from ragstack.retrieval.word_vectors import digest, spelling_vector
 from ragstack.types import Float32Array, Int32Array, TokenVectors, canonical_json, sha256_hex
 
 _FORMAT = 1
@@ -129,23 +128,6 @@ class HashingEmbedder:
         if known is None:
             if len(self._vectors) >= _CACHE_LIMIT:
                 self._vectors = {}
-            padded = f"<{word}>"
-            parts = [_random_direction(padded, self._dim)]
-            parts += [0.5 * _random_direction(padded[i : i + 3], self._dim) for i in range(len(padded) - 2)]
-            total = np.sum(parts, axis=0)
-            unit: Float32Array = (total / np.linalg.norm(total)).astype(np.float32)
-            identity = int.from_bytes(_digest(word, 4), "little") & 0x7FFFFFFF
-            known = self._vectors[word] = (identity, unit)
+            identity = int.from_bytes(digest(word, 4), "little") & 0x7FFFFFFF
+            known = self._vectors[word] = (identity, spelling_vector(word, self._dim))
         return known
-
-
-def _digest(text: str, size: int) -> bytes:
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()
-
-
-def _random_direction(text: str, dim: int) -> NDArray[np.float64]:
-    """A vector of length 1 whose signs are bits of the text's hash; equal on every machine."""
-    data = b"".join(_digest(f"{block}\x00{text}", 64) for block in range(-(-dim // 512)))
-    bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8))[:dim]
-    direction: NDArray[np.float64] = (bits.astype(np.float64) * 2 - 1) / np.sqrt(dim)
-    return direction

@@ -19,7 +19,7 @@ from ragstack.assembly import SharedIndex
 from ragstack.config.models import PipelineConfig
 from ragstack.errors import InputError
 from ragstack.retrieval.engine import QueryEngine, QueryRequest
-from ragstack.retrieval.explanation import Explanation
+from ragstack.retrieval.explain.explanation import Explanation
 from tests.integration.harness import SMALL_CONFIG
 
 _QUESTION = "How is the pump of line seven primed?"

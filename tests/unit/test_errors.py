@@ -15,6 +15,7 @@ from ragstack.errors import (
     PartialWriteError,
     RagstackError,
     RemoteError,
+    ServerTextError,
     TextError,
 )
 
@@ -22,6 +23,7 @@ OTHERS: dict[type[RagstackError], RagstackError] = {
     ConfigError: ConfigError([ConfigProblem("a.yaml", 3, 1, "store", "unknown key")], hint="Mend it."),
     MissingExtraError: MissingExtraError("the store 'milvus'", "milvus"),
     PartialWriteError: PartialWriteError("2 records were refused.", {"a": "too long"}, hint="Cut it."),
+    ServerTextError: ServerTextError(3, "the embedder gave a vector that is zero.", hint="Ask again."),
     TextError: TextError(3, "the dense vector is zero.", hint="Choose another profile."),
     RemoteError: RemoteError("it is full.", hint="Wait.", status=429, request_id="r-1"),
 }

@@ -22,8 +22,8 @@ from ragstack.errors import StoreUnavailableError
 from ragstack.filters import Filter, all_of
 from ragstack.generation.base import Turn
 from ragstack.retrieval.engine import QueryRequest
-from ragstack.retrieval.explanation import Explanation
-from ragstack.retrieval.explanation_target import Expected, parse_expected
+from ragstack.retrieval.explain.explanation import Explanation
+from ragstack.retrieval.explain.target import Expected, parse_expected
 
 router = APIRouter(prefix="/v1", tags=["query"])
 Asker = Annotated[Caller, Depends(caller_with("query"))]

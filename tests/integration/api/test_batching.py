@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import ragstack
-from ragstack.api.batch_worker import BatchReport, EmbeddingWorker
+from ragstack.api.batch_worker import BatchReport
+from ragstack.api.embedding_worker import EmbeddingWorker
 from ragstack.api.model_errors import ModelRequestError
 from ragstack.embedding.base import Embedder, Embeddings, InputType, Output
 from ragstack.errors import EmbeddingError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ragstack.api.audit_log import log_files
-from ragstack.retrieval.explanation import Explanation
+from ragstack.retrieval.explain.explanation import Explanation
 from tests.integration.api.tenants import QUESTION, SECRETS, Served, serving
 
 

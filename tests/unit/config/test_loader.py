@@ -155,7 +155,11 @@ indexer:
         ("server: {prot: 5}", (1, 10, "server.prot"), "did you mean 'port'?"),
         ("server: {limits: {burst: 0}}", (1, 26, "server.limits.burst"), "at least 1"),
         ("embedder: {type: mine, dim: 3}", (1, 24, "embedder.dim"), "under 'settings'"),
-        ("embedder: {type: mien}", (1, 18, "embedder.type"), "did you mean 'mine'? Known: local, hashing, mine."),
+        (
+            "embedder: {type: mien}",
+            (1, 18, "embedder.type"),
+            "did you mean 'mine'? Known: local, remote, hashing, mine.",
+        ),
         ("chunker: {type: mine}", (1, 17, "chunker.type"), "Known: auto, recursive, markdown"),
         ("retrieval: {filter: {and: [{field: seq}]}}", (1, 28, "retrieval.filter.and[0]"), "exactly the keys"),
         ("retrieval: {filter: {field: seq, op: eq, value: x}}", (1, 49, "retrieval.filter.value"), "of type integer"),

@@ -68,7 +68,13 @@ CE = "{reranker: {type: cross_encoder, model: ./m}"
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("reranker: {type: cross_encoder}", ["1 reranker: the key 'model' is missing: Folder, or Hugging Face id."]),
+        (
+            "reranker: {type: cross_encoder}",
+            [
+                "1 reranker: the key 'model' is missing: Registered name (`ragstack models`), folder, or Hugging Face"
+                " id."
+            ],
+        ),
         (
             "reranker: {type: cross_encoder, model: m, long_passages: cut, max_tokens: 3}",
             [
@@ -116,9 +122,9 @@ CE = "{reranker: {type: cross_encoder, model: ./m}"
             stages("{reranker: {type: cascade, stages: []}}", "{reranker: {type: crossencoder}, rerank_k: 3}"),
             [
                 '5 reranker.stages[0].reranker.type: unknown reranker "cascade".'
-                " Known: late_interaction, cross_encoder, remote, mine.",
+                " Known: late_interaction, cross_encoder, llm_yes_no, remote, mine.",
                 "6 reranker.stages[1].reranker.type: unknown reranker \"crossencoder\"; did you mean 'cross_encoder'?"
-                " Known: late_interaction, cross_encoder, remote, mine.",
+                " Known: late_interaction, cross_encoder, llm_yes_no, remote, mine.",
             ],
         ),
         (

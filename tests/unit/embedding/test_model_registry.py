@@ -19,6 +19,7 @@ from ragstack.errors import EmbeddingError, InputError
 from ragstack.inference.model_cards import memory_bytes
 from ragstack.languages import NAMES
 from ragstack.reranking.cross_encoder_files import find_cross_encoder
+from ragstack.reranking.model_prompts import INSTRUCTION
 from ragstack.reranking.models import RERANKER_MODELS, reranker_card
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -103,10 +104,11 @@ def test_a_hub_reranker_must_be_pinned() -> None:
     assert "Did you mean 'bge-reranker-v2-m3'" in caught.value.hint
 
 
+@pytest.mark.parametrize("model", ["nv-embedqa-e5-v5", "nvidia/nv-embedqa-e5-v5"])
 @pytest.mark.parametrize("revision", [None, COMMIT])
-def test_a_remote_model_says_how_it_is_reached(revision: str | None) -> None:
+def test_a_remote_model_says_how_it_is_reached(model: str, revision: str | None) -> None:
     with pytest.raises(InputError, match=r"nv-embedqa-e5-v5 cannot be run here") as caught:
-        resolve_model("nv-embedqa-e5-v5", revision)
+        resolve_model(model, revision)
     assert "api: nim, model: nvidia/nv-embedqa-e5-v5" in caught.value.hint
     with pytest.raises(InputError, match=r"task adapters need code of its repository"):
         resolve_model("jina-embeddings-v4", revision)
@@ -161,7 +163,13 @@ def test_a_folder_of_a_registered_name_is_meant(folder: Path, monkeypatch: pytes
 def test_cards_are_found_by_name_and_repository() -> None:
     assert card_of("Qwen/Qwen3-Embedding-4B") is MODELS["Qwen3-Embedding-4B"] is card_of("Qwen3-Embedding-4B")
     assert reranker_card("cross-encoder/ms-marco-MiniLM-L12-v2") is RERANKER_MODELS["ms-marco-MiniLM-L-12-v2"]
+    assert card_of("nvidia/llama-3.2-nv-embedqa-1b-v2") is card_of("nvidia/llama-nemotron-embed-1b-v2") is not None
     assert card_of("qwen3") is None and reranker_card("bge-m3") is None
+
+
+def test_the_instruction_of_a_card_is_the_one_that_is_given() -> None:
+    instructed = {card.instruction for card in RERANKER_MODELS.values() if card.type == "llm_yes_no"}
+    assert instructed == {INSTRUCTION}
 
 
 def test_languages_that_are_told_apart_are_known_to_the_large_models() -> None:
@@ -194,3 +202,24 @@ def test_the_command_shows_a_card(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["instruction"].startswith("Given a web search query")
     assert main(["models", "bge"]) == 2
     assert "Did you mean" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("embedder: {model: bge-m3}", "must be pinned"),
+        ("embedder: {dimensions: 100}", "was not trained for vectors of 100 numbers"),
+        ("embedder: {model: jina-embeddings-v4}", "cannot be run here"),
+        ("reranker: {type: cross_encoder, model: bge-reranker-v2-m3}", "must be pinned"),
+        ("reranker: {type: cross_encoder, model: nv-rerankqa-mistral-4b-v3}", "NVIDIA serves it as a NIM only"),
+        ("reranker: {type: cross_encoder, model: Qwen3-Reranker-4B}", "Set reranker.type to llm_yes_no"),
+    ],
+)
+def test_a_config_that_no_query_could_use_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], config: str, message: str
+) -> None:
+    (tmp_path / "ragstack.yaml").write_text(f"version: 1\n{config}\n")
+    assert main(["config", "check", str(tmp_path / "ragstack.yaml")]) == 2
+    assert message in capsys.readouterr().err
+    assert main(["doctor", "-c", str(tmp_path / "ragstack.yaml")]) == 1
+    assert message in capsys.readouterr().out

@@ -11,8 +11,9 @@ import pytest
 from ragstack.config.generators import TokenCounterConfig
 from ragstack.embedding.model_files import package_data
 from ragstack.errors import InputError
-from ragstack.generation import token_counting
-from ragstack.generation.token_counting import cache_file, token_counter
+from ragstack.generation.token_counting import token_counter
+from ragstack.inference import tiktoken_tables
+from ragstack.inference.tiktoken_tables import cache_file
 from tests.servers import llm
 
 TEXTS = (
@@ -85,7 +86,7 @@ def test_a_download_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.M
 
     release = threading.Event()
     monkeypatch.setattr(requests, "get", lambda *_, **__: release.wait(30))
-    monkeypatch.setattr(token_counting, "_DOWNLOAD_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(tiktoken_tables, "_DOWNLOAD_TIMEOUT_S", 0.05)
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
     try:
         with pytest.raises(InputError, match="no answer within"):

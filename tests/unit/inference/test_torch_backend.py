@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import itertools
 import threading
+import weakref
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,8 +33,17 @@ FP32 = Profile("torch", "cpu", "fp32")
 LENGTHS = (70, 70, 41, 17, 16, 5, 1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small only wait for each other's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def opened(folder: Path, role: ModelRole = EMBEDDER, profile: Profile = FP32, **weights: Any) -> TorchBackend:
-    backend = open_backend(FolderWeights(folder, **weights), profile, "cpu", 2, "one_call", role)
+    backend = open_backend(FolderWeights(folder, **weights), profile, "cpu", 1, "one_call", role)
     assert isinstance(backend, TorchBackend)
     return backend
 
@@ -75,7 +87,9 @@ def test_every_architecture_that_is_packed_is_tested_here() -> None:
     assert set(SHAPES) >= PACKED
 
 
-@pytest.mark.parametrize("model_type", ["bert", "electra", "xlm-roberta", "modernbert", "distilbert", "mpnet"])
+@pytest.mark.parametrize(
+    "model_type", ["bert", "electra", "xlm-roberta", "modernbert", "distilbert", "mpnet", "deberta-v2"]
+)
 def test_a_cross_encoders_logits_are_the_models_own(model_type: str, tmp_path: Path) -> None:
     types = SHAPES[model_type].get("type_vocab_size", 2) > 1 and model_type in ("bert", "electra")
     model = make_model(tmp_path, model_type, "classifier", num_labels=1)
@@ -120,6 +134,17 @@ def test_bidirectional_llama_sees_what_follows(tmp_path: Path) -> None:
         )
 
 
+def test_gemma_that_looks_ahead_does_so_within_its_windows(tmp_path: Path) -> None:
+    """As EmbeddingGemma."""
+    model = make_model(tmp_path, "gemma3_text", use_bidirectional_attention=True)
+    batch = random_batch(LENGTHS)
+    found = hidden(opened(tmp_path), batch)
+    for index, own in enumerate(own_run(model, batch)):
+        np.testing.assert_allclose(
+            found[index, : LENGTHS[index]], own.last_hidden_state[0].numpy(), atol=5e-5, rtol=1e-4
+        )
+
+
 def test_nvidias_llama_reranker_scores_the_mean(tmp_path: Path) -> None:
     model = make_model(tmp_path, "llama", "classifier", num_labels=1)
     edit_config(tmp_path, model_type="llama_bidirec", temperature=0.5)
@@ -142,6 +167,15 @@ def test_a_causal_language_model_gives_the_logits_of_the_words_asked_for(tmp_pat
         np.testing.assert_allclose(found[index], own.logits[0, -1, [41, 7]].numpy(), atol=5e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("model_type", "fused"), [("llama", True), ("qwen3", True), ("gemma3_text", False)])
+def test_norms_are_one_kernel_where_it_computes_the_same(model_type: str, fused: bool, tmp_path: Path) -> None:
+    make_model(tmp_path, model_type)
+    model = opened(tmp_path)._model
+    assert model is not None
+    norms = [part for part in model._compute.modules() if type(part).__name__.endswith("RMSNorm")]
+    assert norms and all(isinstance(norm, torch.nn.RMSNorm) == fused for norm in norms)
+
+
 def test_a_padding_token_within_a_text_has_the_position_that_the_model_gives_it(tmp_path: Path) -> None:
     model = make_model(tmp_path, "xlm-roberta")
     batch = random_batch((12, 9))
@@ -150,6 +184,34 @@ def test_a_padding_token_within_a_text_has_the_position_that_the_model_gives_it(
     for index, own in enumerate(own_run(model, batch)):
         np.testing.assert_allclose(
             found[index, : batch.counts[index]], own.last_hidden_state[0].numpy(), atol=2e-5, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize(
+    ("model_type", "kind"),
+    [("qwen3", "causal"), ("bert", "classifier"), ("llama", "causal"), ("modernbert", "classifier")],
+)
+def test_an_encoder_is_found_in_a_checkpoint_of_a_larger_model(model_type: str, kind: str, tmp_path: Path) -> None:
+    """As Qwen3-Embedding, which is published as a language model."""
+    model = make_model(tmp_path, model_type, kind)
+    batch = random_batch(LENGTHS)
+    found = hidden(opened(tmp_path), batch)
+    for index, own in enumerate(own_run(model.base_model, batch)):
+        np.testing.assert_allclose(
+            found[index, : LENGTHS[index]], own.last_hidden_state[0].numpy(), atol=5e-5, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_shards_of_any_precision_are_read(stored: torch.dtype, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "whole", "xlm-roberta").to(stored)
+    model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    batch = random_batch(LENGTHS)
+    found = hidden(opened(tmp_path / "shards"), batch)
+    for index, own in enumerate(own_run(model.to(torch.float32), batch)):
+        np.testing.assert_allclose(
+            found[index, : LENGTHS[index]], own.last_hidden_state[0].numpy(), atol=2e-5, rtol=1e-4
         )
 
 
@@ -164,6 +226,12 @@ def test_half_precision_stays_close(precision: Any, least: float, tmp_path: Path
     for index, count in enumerate(LENGTHS):
         ours, theirs = found[index, :count].mean(axis=0), exact[index, :count].mean(axis=0)
         assert ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs) >= least
+
+
+def test_a_batch_gives_the_same_bits_every_time(tmp_path: Path) -> None:
+    make_model(tmp_path, "modernbert")
+    backend, batch = opened(tmp_path), random_batch(LENGTHS)
+    np.testing.assert_array_equal(hidden(backend, batch), hidden(backend, batch))
 
 
 def test_several_threads_may_run_at_once(tmp_path: Path) -> None:
@@ -188,6 +256,21 @@ def test_backends_of_one_model_share_its_weights_until_the_last_is_closed(tmp_pa
     hidden(second, random_batch((3,)))
     with pytest.raises(EmbeddingError, match="closed"):
         first.run(random_batch((3,)), "last_hidden_state")
+
+
+@pytest.mark.parametrize("model_type", ["xlm-roberta", "qwen3", "mpnet"])
+def test_weights_are_gone_when_the_last_backend_is_closed(model_type: str, tmp_path: Path) -> None:
+    make_model(tmp_path, model_type)
+    backend = opened(tmp_path)
+    hidden(backend, random_batch((4, 3)))
+    assert backend._model is not None
+    weights = weakref.ref(next(backend._model._compute.parameters()))
+    gc.disable()  # which would find them later; a device's memory is needed now
+    try:
+        backend.close()
+        assert weights() is None
+    finally:
+        gc.enable()
 
 
 def test_many_calls_share_the_cores(tmp_path: Path) -> None:
@@ -225,6 +308,22 @@ def test_no_memory_left_is_said_so_that_a_smaller_batch_may_follow(tmp_path: Pat
         backend.run(random_batch((15, 15)), "last_hidden_state")
     assert raised.value.__context__ is None  # whose frames would keep the batch's tensors
     assert hidden(backend, random_batch((15,))).shape == (1, 15, 32)
+
+
+def test_a_model_that_does_not_fit_is_told_from_one_that_cannot_be_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_model(tmp_path, "bert")
+    move = torch.nn.Module.to
+
+    def full(module: Any, device: Any) -> Any:
+        if isinstance(device, torch.device):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return move(module, device)
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(DeviceMemoryError, match="no memory for the weights: CUDA out of memory"):
+        opened(tmp_path)
 
 
 def test_other_failures_name_the_batch(tmp_path: Path) -> None:
@@ -288,7 +387,7 @@ def test_which_profiles_pack_is_known_before_anything_is_loaded(tmp_path: Path) 
 
 
 def varlen_stand_in(*args: Any, **kwargs: Any) -> Any:
-    """What PyTorch's kernel does, which runs on GPUs only, by its documentation; the arguments must fit its signature."""
+    """What PyTorch's kernel, which runs on GPUs only, is documented to do; the arguments must fit its signature."""
     given = inspect.signature(varlen.varlen_attn).bind(*args, **kwargs).arguments
     query, key, value, starts = (given[name] for name in ("query", "key", "value", "cu_seq_q"))
     assert starts.dtype == torch.int32 and starts is given["cu_seq_k"] and given["max_q"] == given["max_k"]

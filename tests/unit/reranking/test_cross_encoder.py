@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore
 from tokenizers import Tokenizer
 
 from ragstack.cancellation import Cancellation
-from ragstack.errors import InputError, InterruptedRunError, RerankingError
+from ragstack.errors import DeviceMemoryError, InputError, InterruptedRunError, RerankingError
+from ragstack.inference.backend import TokenBatch
+from ragstack.inference.onnx_backend import OnnxBackend
 from ragstack.reranking.cascade import CascadeReranker, CascadeStage
 from ragstack.reranking.cross_encoder import CrossEncoderReranker
 from ragstack.reranking.cross_encoder_files import find_cross_encoder
@@ -92,13 +95,14 @@ def test_scores_are_those_of_one_pair_at_a_time(
 def test_order_and_batch_do_not_matter(
     folder: Path, query: list[str], texts: list[list[str]], random: st.DataObject, budget: int
 ) -> None:
-    query = query[:20]
-    reranker = CrossEncoderReranker(str(folder), max_batch_tokens=64, threads=1)
+    query = query[:5]  # the longest word has five pieces and a query may take half of the positions
+    chosen: dict[str, Any] = {"profile": "onnxruntime-cpu-fp32"}  # which opens quickest
+    reranker = CrossEncoderReranker(str(folder), max_batch_tokens=64, threads=1, **chosen)
     candidates = [candidate(f"c{index}", " ".join(words)) for index, words in enumerate(texts)]
     expected = reranker.rerank(ask(" ".join(query)), candidates)
     random.shuffle(candidates)  # type: ignore[attr-defined]
     assert reranker.rerank(ask(" ".join(query)), candidates) == expected
-    other = CrossEncoderReranker(str(folder), max_batch_tokens=budget, threads=2)
+    other = CrossEncoderReranker(str(folder), max_batch_tokens=budget, threads=2, **chosen)
     assert by_id(other.rerank(ask(" ".join(query)), candidates)) == pytest.approx(by_id(expected), abs=1e-5)
     assert [(-s.score, s.chunk_id) for s in expected] == sorted((-s.score, s.chunk_id) for s in expected)
     reranker.close()
@@ -273,7 +277,10 @@ def test_weights_changed_after_opening_are_refused(copy: Path) -> None:
         ("./nowhere", None, "reranker.model: there is no folder './nowhere'"),
         ("org/model", None, "reranker.model: the Hugging Face id 'org/model' must be pinned"),
         ("org/model", "main", "the branch 'main', which moves"),
-        ("all-MiniLM", None, "'all-MiniLM' is no folder, and no Hugging Face id"),
+        ("all-MiniLM", None, "unknown model 'all-MiniLM'.* Known: .*bge"),
+        ("Qwen3-Reranker-0.6B", "v1", "reranker.type: Qwen3-Reranker-0.6B is no classifier.*type to llm_yes_no"),
+        ("bge-reranker-v2-m3", None, "BAAI/bge-reranker-v2-m3.* must be pinned"),
+        ("nv-rerankqa-mistral-4b-v3", None, "reranker.type to remote"),
         ("./nowhere", "v1", "reranker.revision: 'v1' was given"),
     ],
 )
@@ -305,3 +312,47 @@ def test_a_pinned_model_of_the_hub_is_run_from_its_cache(
     assert reranker.rerank(ask(QUERY), [candidate("a", TEXTS["a"]), candidate("b", TEXTS["b"])])[0].chunk_id == "b"
     with pytest.raises(RerankingError, match=r"reranker\.model: 'org/other' at revision 'v1' could not be downloaded"):
         CrossEncoderReranker("org/other", "v1")
+
+
+def test_a_batch_that_has_no_room_runs_in_parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a pair that has none by itself is an error that names its chunk."""
+    reranker = CrossEncoderReranker(str(folder), max_batch_tokens=4096, threads=2, profile="onnxruntime-cpu-fp32")
+    candidates = [candidate(name, text) for name, text in TEXTS.items()]
+    expected = by_id(reranker.rerank(ask(QUERY), candidates))
+    given, most = OnnxBackend.run, 60
+
+    def run(self: OnnxBackend, batch: TokenBatch, output: str) -> Any:
+        if batch.ids.size > most:
+            raise DeviceMemoryError(f"no room for {batch.ids.shape}")
+        return given(self, batch, output)
+
+    monkeypatch.setattr(OnnxBackend, "run", run)
+    assert by_id(reranker.rerank(ask(QUERY), candidates)) == pytest.approx(expected, abs=1e-5)
+    most = 20
+    with pytest.raises(RerankingError, match=r"chunk [a-e] of root/a\.txt: .*memory"):
+        reranker.rerank(ask(QUERY), candidates)
+    reranker.close()
+
+
+def test_a_decoders_graph_that_cannot_tell_padding_gets_none(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks for a row's last token by the padding's id, which nobody gave it."""
+    made = write_cross_encoder(tmp_path / "decoder", num_key_value_heads=2, pad_token_id=None)
+    reranker = CrossEncoderReranker(str(made), max_batch_tokens=4096, threads=1, profile="onnxruntime-cpu-fp32")
+    given, rows = OnnxBackend.run, []
+
+    def run(self: OnnxBackend, batch: TokenBatch, output: str) -> Any:
+        rows.append(batch.counts.tolist())
+        return given(self, batch, output)
+
+    monkeypatch.setattr(OnnxBackend, "run", run)
+    texts = {**TEXTS, "f": TEXTS["a"], "g": TEXTS["d"]}
+    found = by_id(reranker.rerank(ask(QUERY), [candidate(name, text) for name, text in texts.items()]))
+    assert all(len(set(counts)) == 1 for counts in rows)
+    assert sorted(len(counts) for counts in rows)[-1] >= 2
+    plain = CrossEncoderReranker(str(folder), threads=1, profile="onnxruntime-cpu-fp32")
+    expected = by_id(plain.rerank(ask(QUERY), [candidate(name, text) for name, text in texts.items()]))
+    assert found == pytest.approx(expected, abs=1e-5)
+    reranker.close()
+    plain.close()

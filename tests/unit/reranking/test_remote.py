@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from ragstack.cancellation import Cancellation
 from ragstack.config.rerankers import RemoteRerankerConfig
 from ragstack.errors import InputError, InterruptedRunError, RerankingError
+from ragstack.inference.http_client import retry_after_s
 from ragstack.reranking.remote import RemoteReranker
 from ragstack.reranking.remote_apis import APIS, batch_limit, read_scores
-from ragstack.reranking.remote_client import retry_after_s
 from tests.cross_encoder_kit import ask, by_id, candidate
 from tests.servers.rerank_replay import Answer, RerankReplay, Seen, running
 
@@ -121,6 +121,22 @@ def test_batches_are_as_large_as_teis_info_says(server: RerankReplay) -> None:
     assert [seen.path for seen in server.seen].count("/info") == 1
 
 
+@pytest.mark.parametrize("api", ["nim", "cohere"])
+def test_many_passages_are_paged(server: RerankReplay, api: str) -> None:
+    def respond(seen: Seen) -> Answer:
+        found = [(index, float(text[1:])) for index, text in enumerate(texts_of(seen))][::-1]
+        if api == "nim":
+            return Answer({"rankings": [{"index": index, "logit": score} for index, score in found]})
+        return Answer({"results": [{"index": index, "relevance_score": score / 1000} for index, score in found]})
+
+    server.answering(respond)
+    reranker = remote(server, api=api, model="m", max_batch_size=None)
+    found = reranker.rerank(ask("q"), [candidate(f"c{index:03}", f"x{index}") for index in range(600)])
+    reranker.close()
+    assert [score.chunk_id for score in found] == [f"c{index:03}" for index in range(599, -1, -1)]
+    assert sorted(len(texts_of(seen)) for seen in server.seen) == [88, 256, 256]
+
+
 @pytest.mark.parametrize("status", [413, 422])
 def test_a_request_that_is_too_much_is_halved(server: RerankReplay, status: int) -> None:
     refusal = Answer({"error": "batch size 10 > maximum allowed batch size 4", "error_type": "Validation"}, status)
@@ -160,14 +176,14 @@ def test_what_may_pass_is_asked_again(server: RerankReplay, status: int) -> None
 
 
 def test_retry_after_is_waited_for(server: RerankReplay, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ragstack.reranking import remote_client
+    from ragstack.inference import http_client
 
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr(remote_client, "sleep", sleep)
+    monkeypatch.setattr(http_client, "sleep", sleep)
     server.in_turn(Answer(b"", 429, {"Retry-After": "7"}), Answer(b"", 503), Answer([{"index": 0, "score": 1.5}]))
     reranker = remote(server, max_retries=2)
     assert reranker.rerank(ask("q"), CANDIDATES[:1])[0].score == 1.5

@@ -1,0 +1,1 @@
+"""Why a passage was or was not found: `query --explain`."""
