@@ -57,7 +57,8 @@ def test_a_described_machine(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert found["models"][0]["selected"]["name"].endswith("-x2")
     assert main(["profiles", "--gpu", "t4"]) == 0
-    assert "needs compute capability 8.9; Tesla T4 has 7.5" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "needs compute capability 8.9; Tesla T4 has 7.5" in out and "[ragstack[gpu], unverified]" in out
 
 
 def test_registered_models_need_no_files(capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,6 +96,7 @@ def test_the_config_and_the_variable_are_heeded(
     models = listed(capsys)["models"]
     assert [found["role"] for found in models] == ["embedder", "reranker"]
     assert models[0]["selected"]["name"] == "onnxruntime-cpu-fp32"
+    assert [found["role"] for found in listed(capsys, "--model", str(folder))["models"]] == ["reranker"]
     monkeypatch.setenv("RAGSTACK_RERANKER_PROFILE", "tensorrt-cuda-fp16")
     assert main(["profiles"]) == 2
     out, err = capsys.readouterr()
