@@ -89,7 +89,7 @@ def _embedder(model: str, revision: str | None, wanted: Wanted) -> Target:
 
 
 def _cross_encoder(files: CrossEncoderFiles, wanted: Wanted) -> Target:
-    return Target(RERANKER, files.name, ModelFacts.of(files), wanted, LocalModel(files, partial(pair_probe, files)))
+    return Target(files.role, files.name, ModelFacts.of(files), wanted, LocalModel(files, partial(pair_probe, files)))
 
 
 def _is_classifier(folder: Path) -> bool:

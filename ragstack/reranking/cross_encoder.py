@@ -20,7 +20,6 @@ from ragstack.inference.batch_counts import BatchTokens
 from ragstack.inference.batching import plan_batches
 from ragstack.inference.budgets import default_batch_tokens
 from ragstack.inference.engine import BatchJob, Engine, Placement
-from ragstack.inference.role import RERANKER, ModelRole
 from ragstack.inference.selection import select_placement
 from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore
 from ragstack.reranking.cross_encoder_files import CrossEncoderFiles, find_cross_encoder
@@ -52,7 +51,6 @@ class CrossEncoderReranker:
     # A logit of -3. Not measured: no cross-encoder could be had where this was written (docs/ranking.md).
     min_relevance = 0.05
     kind = "cross_encoder"
-    role = RERANKER
 
     def __init__(
         self,
@@ -85,7 +83,7 @@ class CrossEncoderReranker:
         self._windows = long_passages == "windows"
         probe = partial(pair_probe, files)
         self._placement = select_placement(
-            files, self.role, profile=profile, device=device, threads=threads, probe=probe
+            files, files.role, profile=profile, device=device, threads=threads, probe=probe
         )
         self._budget = max_batch_tokens or default_batch_tokens(self._placement.profile, "reranking")
         self._lock = threading.Lock()
@@ -208,7 +206,7 @@ class CrossEncoderReranker:
 
     @cached_property
     def _engine(self) -> Engine:
-        return _shared_engine(self._files, self._placement, self.role)
+        return _shared_engine(self._files, self._placement)
 
     def _prepared(self) -> tuple[SequenceEncoder, Engine]:
         """What is loaded once, by a holder of the lock."""
@@ -303,11 +301,11 @@ _engines: weakref.WeakValueDictionary[_EngineKey, Engine] = weakref.WeakValueDic
 _loading = threading.Lock()
 
 
-def _shared_engine(files: CrossEncoderFiles, placement: Placement, role: ModelRole) -> Engine:
+def _shared_engine(files: CrossEncoderFiles, placement: Placement) -> Engine:
     """One engine for all rerankers with these weights: a query engine and a model server have one each."""
     key = str(files.weights.root), files.sha256, files.label_tokens, placement
     with _loading:
         engine = _engines.get(key)
         if engine is None:
-            _engines[key] = engine = Engine(files.name, files, placement, role)
+            _engines[key] = engine = Engine(files.name, files, placement, files.role)
         return engine
