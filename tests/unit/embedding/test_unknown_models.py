@@ -231,7 +231,7 @@ def test_a_text_without_tokens_is_refused_where_the_model_adds_none(tmp_path: Pa
     folder = qwen3(tmp_path / "qwen3")
     tokenizer(chat=True).save(str(folder / "tokenizer.json"))
     embedder = EncoderEmbedder(str(folder))
-    with pytest.raises(EmbeddingError, match="text 1: it has no tokens"):
+    with pytest.raises(EmbeddingError, match=r"text 1: .*no tokens, and qwen3 adds none"):
         embedder.embed(["fine", ""], "passage")
     embedder.close()
 
