@@ -114,8 +114,12 @@ class PendingEmbeddings(Protocol):
 
 
 @runtime_checkable
-class PipelinedEmbedder(Embedder, Protocol):
-    """An embedder that can begin with the next texts while the last ones are worked on."""
+class PipelinedEmbedder(Protocol):
+    """An embedder that can begin with the next texts while the last ones are worked on.
+
+    Like the protocols below it has no more than its own members: whether an object has ``info`` is asked, before Python
+    3.12, by taking it, for which a remote embedder asks its server.
+    """
 
     def submit(
         self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)
@@ -127,7 +131,7 @@ class PipelinedEmbedder(Embedder, Protocol):
 
 
 @runtime_checkable
-class BudgetedEmbedder(Embedder, Protocol):
+class BudgetedEmbedder(Protocol):
     """An embedder that says by which budget it cuts texts into batches, padding counted.
 
     ``packs``: it computes no padding, so that none is counted.
@@ -141,7 +145,7 @@ class BudgetedEmbedder(Embedder, Protocol):
 
 
 @runtime_checkable
-class RequestingEmbedder(Embedder, Protocol):
+class RequestingEmbedder(Protocol):
     """An embedder that has several requests to a server under way at a time, of so many tokens together at most."""
 
     @property

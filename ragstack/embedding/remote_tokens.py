@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ragstack.embedding.model_files import resolve_model
-from ragstack.embedding.models import MODELS
+from ragstack.embedding.models import MODELS, HubFiles
 from ragstack.embedding.tokenizer import char_to_byte_spans, json_tokenizer
 from ragstack.errors import EmbeddingError, InputError
 from ragstack.inference.tiktoken_tables import load_encoding, require_tiktoken
@@ -58,13 +59,18 @@ class RemoteTokenizer:
 
 
 def remote_tokenizer(name: str | None) -> RemoteTokenizer:
-    """The tokenizer that ``embedder.tokenizer`` names: a file, a registered model, an encoding of tiktoken; or none.
+    """The tokenizer that ``embedder.tokenizer`` names: a file, a registered model in a package, an encoding; or none.
 
     Raises InputError for a name that is none of these, EmbeddingError for a file that cannot be read, and
     MissingExtraError where tiktoken is not installed.
     """
     if name is None:
         return RemoteTokenizer(EstimatingTokenizer(), _ESTIMATE, _SPECIALS, is_exact=False)
+    if name in MODELS and isinstance(MODELS[name].files, (HubFiles, NoneType)):
+        raise InputError(
+            f"embedder.tokenizer: the files of {name} are in no package.",
+            hint="Download the tokenizer.json of its repository, and give that path.",
+        )
     if name in MODELS:
         own = resolve_model(name).tokenizer
         return RemoteTokenizer(own, own.sha256, own.specials, is_exact=True)
@@ -76,9 +82,10 @@ def remote_tokenizer(name: str | None) -> RemoteTokenizer:
 
     encodings = tiktoken.list_encoding_names()
     if name not in encodings:
+        in_packages = [known for known, card in MODELS.items() if not isinstance(card.files, (HubFiles, NoneType))]
         raise InputError(
             f"embedder.tokenizer: {name!r} is neither a tokenizer.json, nor a registered model, nor an encoding.",
-            hint=known_names(name, [*MODELS, *encodings]),
+            hint=known_names(name, [*in_packages, *encodings]),
         )
     encoding = load_encoding(name, None, "embedder.tokenizer", "leave embedder.tokenizer out")
     return RemoteTokenizer(TiktokenTokenizer(encoding), name, 0, is_exact=True)

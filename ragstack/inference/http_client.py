@@ -22,6 +22,8 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 8.0
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_FAULT_BYTES = 65536
 # What no repetition mends: a URL or a header that cannot be sent.
+# A port without TLS, a certificate that is not trusted: the driver has no classes for these.
+_FINAL_TLS = ("WRONG_VERSION_NUMBER", "CERTIFICATE_VERIFY_FAILED")
 _FINAL = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL)
 
 
@@ -84,7 +86,7 @@ class HttpClient:
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 # Without the cause: it holds the request, and with it the key and the texts.
                 deadline.last = self._errors.of_transport(error)
-                if is_last or isinstance(error, _FINAL):
+                if is_last or _is_final(error):
                     raise deadline.last from None
             else:
                 if is_last or not is_passing(reply.status):
@@ -116,6 +118,10 @@ class HttpClient:
                 if len(content) > max_bytes:
                     raise self._errors.too_large(max_bytes)
             return HttpReply(response.status_code, bytes(content), headers)
+
+
+def _is_final(error: Exception) -> bool:
+    return isinstance(error, _FINAL) or any(fault in str(error) for fault in _FINAL_TLS)
 
 
 def retry_after_s(value: str, now: datetime | None = None) -> float:

@@ -74,13 +74,23 @@ def test_the_shipped_configs(name: str, repository: Path, servers: dict[str, str
         assert again.index(repository / "examples" / "corpus").unchanged > 0  # the same fingerprint
 
 
-@pytest.mark.parametrize("api", ["openai", "nim", "tei"])
-def test_a_server_gives_the_vectors_of_its_model(api: str, servers: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("api", "more"),
+    [
+        ("openai", {"encoding_format": "float"}),
+        ("nim", {}),
+        (
+            "tei",
+            {"query_task": "retrieval.query", "passage_task": "retrieval.passage", "passage_prompt_name": "passage"},
+        ),
+    ],
+)
+def test_a_server_gives_the_vectors_of_its_model(api: str, more: dict[str, str], servers: dict[str, str]) -> None:
     from ragstack.embedding.encoder import EncoderEmbedder
 
     url = servers["embed"] + ("" if api == "tei" else "/v1")
     config = RemoteEmbedderConfig.model_validate(
-        {"type": "remote", "api": api, "base_url": url, "model": "all-MiniLM-L6-v2", "max_batch_size": 7}
+        {"type": "remote", "api": api, "base_url": url, "model": "all-MiniLM-L6-v2", "max_batch_size": 7, **more}
     )
     texts = [f"The pump {index} runs at {'high ' * (index % 5)}pressure. 水泵" for index in range(40)]
     local, remote = EncoderEmbedder(), RemoteEmbedder(config)

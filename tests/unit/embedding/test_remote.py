@@ -246,7 +246,7 @@ def test_a_server_that_is_not_there(remote: Callable[..., RemoteEmbedder]) -> No
 
 def test_a_server_without_tls_is_asked_by_https(server: RerankReplay, remote: Callable[..., RemoteEmbedder]) -> None:
     with pytest.raises(EmbeddingError, match=r"cannot be reached, or the connection broke: .*SSL"):
-        remote(at=server.url.replace("http:", "https:")).embed(TEXTS, "query")
+        remote(at=server.url.replace("http:", "https:"), max_retries=20).embed(TEXTS, "query")  # none of which is made
 
 
 def test_a_server_that_is_too_slow(server: RerankReplay, remote: Callable[..., RemoteEmbedder]) -> None:

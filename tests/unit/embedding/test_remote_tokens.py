@@ -77,6 +77,9 @@ def test_names(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'cl100k' is neither a tokenizer\.json") as caught:
         remote_tokenizer("cl100k")
     assert "cl100k_base" in caught.value.hint
+    with pytest.raises(InputError, match=r"the files of bge-m3 are in no package") as caught:
+        remote_tokenizer("bge-m3")
+    assert "tokenizer.json" in caught.value.hint
     with pytest.raises(EmbeddingError, match="cannot be read"):
         remote_tokenizer(str(tmp_path / "tokenizer.json"))
 

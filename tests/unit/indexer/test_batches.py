@@ -9,6 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ragstack.config.embedders import RemoteEmbedderConfig
+from ragstack.embedding.remote import RemoteEmbedder
 from ragstack.indexer.batches import Amount, ChunkBuffer, Demand, demand_of
 
 
@@ -75,3 +77,10 @@ def test_a_gpu_asks_for_whole_batches_and_a_cpu_for_no_larger_a_group() -> None:
     assert demand_of(Model("cuda:0", 131_072), with_tokens=False) == Demand(4 * 131_072, whole=True)
     assert demand_of(Model("cuda:0", 131_072), with_tokens=True) == Demand(2 * 131_072, whole=True)
     assert demand_of(Model("cuda:0,cuda:1", 131_072), with_tokens=False) == Demand(8 * 131_072, whole=True)
+
+
+def test_a_server_gets_all_the_requests_that_it_may_have_at_a_time() -> None:
+    settings = {"type": "remote", "api": "nim", "base_url": "http://h", "model": "m", "max_batch_tokens": 1000}
+    embedder = RemoteEmbedder(RemoteEmbedderConfig.model_validate({**settings, "max_concurrent_requests": 8}))
+    assert demand_of(embedder, with_tokens=False) == Demand(8000)
+    embedder.close()
