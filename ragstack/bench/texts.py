@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ragstack.errors import InputError
 
-_FEW = 10
+_BEGINNING, _FEW = 3, 10
 _STEMS = 16
 """How many long rows of words are drawn; behind other beginnings they make any number of texts."""
 
@@ -30,6 +30,7 @@ class TextMaker:
         self._tokenizer = tokenizer
         self._seed = seed
         self._words = _whole_words(tokenizer)
+        random.Random(f"{seed} words").shuffle(self._words)
         self._stems: dict[int, list[str]] = {}
 
     def text(self, tokens: int, number: int) -> str:
@@ -37,13 +38,13 @@ class TextMaker:
 
         Raises InputError for a tokenizer to which texts have other tokens than their words.
         """
-        count = len(self._words)
-        if tokens == 1:
-            return self._words[(number + self._seed) % count]
         # Of few words several rows may begin with the same ones.
         which, rest = (number % _STEMS, number // _STEMS) if tokens > _FEW else (0, number)
-        beginning = [self._words[rest // count % count], self._words[rest % count]]
-        return " ".join(beginning + self._stem(which, tokens - 2))
+        beginning = []
+        for _ in range(min(tokens, _BEGINNING)):
+            rest, word = divmod(rest, len(self._words))
+            beginning.append(self._words[word])
+        return " ".join(beginning + self._stem(which, tokens - len(beginning)))
 
     def _stem(self, which: int, tokens: int) -> list[str]:
         """So many words; fewer are the beginning of more."""

@@ -179,11 +179,9 @@ class CrossEncoderReranker:
 
         Raises what :meth:`rerank` raises of texts that cannot be read.
         """
-        with self._lock:
-            encoder, _ = self._prepared()
         chunks = [Chunk(f"{index:08d}", "", "", 0, 0, passage, 0) for index, passage in enumerate(passages)]
         counts = [0] * len(passages)
-        for pair in encoder.pairs(query, [RerankCandidate(chunk, None, None) for chunk in chunks]):
+        for pair in self.encode(query, [RerankCandidate(chunk, None, None) for chunk in chunks]):
             counts[pair.index] += len(pair.ids)
         return counts
 

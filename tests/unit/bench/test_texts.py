@@ -70,7 +70,7 @@ class MergesNeighbours(HashingTokenizer):
 
 
 def test_words_that_do_not_add_up_are_noticed() -> None:
-    with pytest.raises(InputError, match="3 tokens of 48 words"):
+    with pytest.raises(InputError, match="3 tokens of 47 words"):
         TextMaker(MergesNeighbours(), seed=0).text(50, 0)
 
 
