@@ -217,7 +217,7 @@ class RemoteEmbedderConfig(ConfigBlock):
     )
     encoding_format: Literal["base64", "float"] = Field(
         default="base64",
-        description="openai and nim: how vectors are asked for; base64 is a third of the size of floats, and exact.",
+        description="openai and nim: how vectors are asked for; base64 is a quarter of the size of floats, and exact.",
     )
     max_batch_size: int | None = Field(
         default=None,

@@ -43,6 +43,8 @@ def mistakes(text: str) -> list[tuple[int, str, str]]:
         (REMOTE % ("nim", ", api_key: 'a b'"), (1, "embedder.api_key"), "visible ASCII"),
         (REMOTE % ("nim", ", extra_body: {truncate: END}"), (1, "embedder.extra_body"), "'truncate' is set by"),
         (REMOTE.replace("http://h", "http://u:p@h") % ("nim", ""), (1, "embedder.base_url"), "no user, password"),
+        (REMOTE.replace("http://h", "http://h:99999") % ("nim", ""), (1, "embedder.base_url"), "Port out of range"),
+        (REMOTE.replace("http://h", "http://[::1") % ("nim", ""), (1, "embedder.base_url"), "expected http://host"),
         ("embedder: {type: remote}\n", (1, "embedder"), "the key 'api' is missing"),
     ],
 )  # fmt: skip
