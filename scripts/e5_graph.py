@@ -46,7 +46,7 @@ def build() -> bytes:
         return node("SkipLayerNormalization", inputs, output, _MS, epsilon=EPSILON)
 
     constants = {
-        "c.four": np.array(4, np.uint8),
+        "c.sixteenth": np.array(1 / 16, np.float32),
         "c.low": np.array(15, np.uint8),
         "c.zero_point": np.array(8, np.float32),
         "c.blocks": np.array([0, 0, DIM // BLOCK, BLOCK // 2], np.int64),
@@ -54,15 +54,18 @@ def build() -> bytes:
         "c.last": np.array([-1], np.int64),
         "c.begin": np.array([0], np.int64),
     }
-    # A block's byte j holds number j in its low half and number j + 16 in its high half.
+    # A block's byte j holds number j in its low half and number j + 16 in its high half. Halves are told apart in fp32:
+    # OpenVINO rounds where it shifts bytes.
     node("Gather", ["emb.word.w", "input_ids"], "packed")
-    node("BitwiseAnd", ["packed", "c.low"], "low")
-    node("BitShift", ["packed", "c.four"], "high", direction="RIGHT")
+    node("BitwiseAnd", ["packed", "c.low"], "low_bytes")
+    node("Cast", ["low_bytes"], "low", to=TensorProto.FLOAT)
+    node("Cast", ["packed"], "both", to=TensorProto.FLOAT)
+    node("Sub", ["both", "low"], "high_sixteenfold")
+    node("Mul", ["high_sixteenfold", "c.sixteenth"], "high")
     node("Reshape", ["low", "c.blocks"], "low_blocks")
     node("Reshape", ["high", "c.blocks"], "high_blocks")
     node("Concat", ["low_blocks", "high_blocks"], "numbers", axis=3)
-    node("Cast", ["numbers"], "numbers_fp32", to=TensorProto.FLOAT)
-    node("Sub", ["numbers_fp32", "c.zero_point"], "centred")
+    node("Sub", ["numbers", "c.zero_point"], "centred")
     node("Gather", ["emb.word.scale", "input_ids"], "scales")
     node("Cast", ["scales"], "scales_fp32", to=TensorProto.FLOAT)
     node("Unsqueeze", ["scales_fp32", "c.last"], "block_scales")

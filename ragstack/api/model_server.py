@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -28,19 +27,17 @@ from ragstack.api.model_texts import (
     prepare_texts,
     texts_of,
 )
-from ragstack.api.pair_worker import PairWorker
 from ragstack.api.served_models import PIPELINE_MODEL, reranker_names
+from ragstack.api.text_rankings import Ranking, TextRankings, rankings, told_as_request_errors
 from ragstack.api.tracing import Tracing
 from ragstack.assembly import build_text_reranker, compares_vectors, text_reranker, token_vectors_of_texts
-from ragstack.cancellation import Cancellation
 from ragstack.embedding.base import Embedder, InputType, Output
-from ragstack.errors import InputError, RagstackError
+from ragstack.errors import RagstackError
 from ragstack.inference.threads import usable_cores
 from ragstack.pipeline import Pipeline
 from ragstack.reranking.base import Reranker, RerankQuery, no_idf
-from ragstack.reranking.pairs import Pair, PairReranker
 from ragstack.retrieval.corpus_weights import corpus_idf
-from ragstack.retrieval.text_ranking import bare_query, positions, rank_in_order, text_candidates, text_ids
+from ragstack.retrieval.text_ranking import rank_in_order, text_ids
 from ragstack.types import Float32Array, TokenVectors
 
 _FLOATS_AT_ONCE = 16_384  # about a millisecond of work
@@ -59,14 +56,6 @@ class EmbeddedTexts:
     tokenize_s: float
     queue_s: float
     embed_s: float
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """One text of a ranking: its position in the request, and the reranker's score."""
-
-    index: int
-    score: float
 
 
 class ModelServer:
@@ -90,10 +79,12 @@ class ModelServer:
         self.worker = EmbeddingWorker(
             lambda: pipeline.embedder, self.settings.max_batch_tokens, self.settings.max_queued_tokens, self._on_batch
         )
-        self._pairs: PairWorker | None = None
+        self._text_rankings = TextRankings(
+            self.settings, lambda report: metrics.observe_pair_batch(report.token_counts), self._threads
+        )
         metrics.watch_queue(
-            lambda: sum(worker.queued_requests for worker in self._workers),
-            lambda: sum(worker.queued_tokens for worker in self._workers),
+            lambda: self.worker.queued_requests + self._text_rankings.queued_requests,
+            lambda: self.worker.queued_tokens + self._text_rankings.queued_tokens,
         )
 
     @cached_property
@@ -241,78 +232,30 @@ class ModelServer:
         idf = corpus_idf(self._config, self._pipeline.state_dir, tokens) if with_corpus else no_idf(len(tokens))
         asking = RerankQuery(query, of_query.dense[0], tokens, idf)
         reranker = self._pipeline.text_reranker or build_text_reranker(self._config, store)
-        return _rankings(rank_in_order(reranker, asking, texts, of_texts.dense @ of_query.dense[0]))
+        return rankings(rank_in_order(reranker, asking, texts, of_texts.dense @ of_query.dense[0]))
 
     async def _rank_by_text(self, query: str, texts: Sequence[str], check: Callable[[], None]) -> list[Ranking]:
         """With a reranker that reads nothing but the texts. It gives up when the client leaves or the time is over."""
-        with self._rankings.entered(self._rank_retry_after_s):
+
+        def checked_reranker() -> Reranker:
+            check()
+            with told_as_request_errors():
+                reranker = self._pipeline.text_reranker
+            assert reranker is not None  # it was looked at before
+            return reranker
+
+        with self._rankings.entered(self._text_rankings.retry_after_s):
             async with self._in_time():
                 started = time.perf_counter()
-                reranker = await self._in_thread(lambda: self._checked_reranker(check))
-                if isinstance(reranker, PairReranker):
-                    ranked = await self._rank_pairs(reranker, query, texts)
-                else:
-                    ranked = await self._rank_alone(reranker, query, texts)
+                reranker = await self._in_thread(checked_reranker)
+                ranked = await self._text_rankings.rank(reranker, query, texts)
         self._observe("ragstack.rank", {"rerank": time.perf_counter() - started}, 1 + len(texts), 0)
         return ranked
 
-    def _checked_reranker(self, check: Callable[[], None]) -> Reranker:
-        check()
-        with _told():
-            reranker = self._pipeline.text_reranker
-        assert reranker is not None  # it was looked at before
-        return reranker
-
-    async def _rank_alone(self, reranker: Reranker, query: str, texts: Sequence[str]) -> list[Ranking]:
-        cancellation = Cancellation()
-
-        def rank() -> list[Ranking]:
-            with _told():
-                return _rankings(rank_in_order(reranker, bare_query(query, cancellation), texts))
-
-        try:
-            return await self._in_thread(rank)
-        finally:
-            cancellation.request()
-
-    async def _rank_pairs(self, reranker: PairReranker, query: str, texts: Sequence[str]) -> list[Ranking]:
-        """Together with the pairs of other clients."""
-        candidates = text_candidates(texts)
-
-        def encode() -> Sequence[Pair]:
-            with _told():
-                return reranker.encode(query, candidates)
-
-        def rank() -> list[Ranking]:
-            with _told():
-                return _rankings(positions(reranker.ranked(candidates, pairs, logits)))
-
-        pairs = await self._in_thread(encode)
-        if self._pairs is None:
-            self._pairs = self._pair_worker(reranker)
-        logits = await self._pairs.score(pairs)
-        return await self._in_thread(rank)
-
-    def _pair_worker(self, reranker: PairReranker) -> PairWorker:
-        """Made for the first ranking: a server that ranks nothing loads no reranker."""
-        settings = self.settings
-        worker = PairWorker(
-            lambda: reranker, settings.max_batch_tokens, settings.max_queued_tokens, self._on_pair_batch
-        )
-        worker.start()
-        return worker
-
-    @property
-    def _workers(self) -> list[EmbeddingWorker | PairWorker]:
-        return [self.worker] if self._pairs is None else [self.worker, self._pairs]
-
-    def _rank_retry_after_s(self) -> int:
-        return max(worker.retry_after_s() for worker in self._workers)
-
     def close(self) -> None:
         """Refuse what waits, and end the threads that run the models. Idempotent."""
-        for worker in self._workers:
-            worker.close()
+        self.worker.close()
+        self._text_rankings.close()
 
     def _resolve(self, model: str | None, known: Sequence[str]) -> tuple[str, InputType | None]:
         if model is None or model in known:
@@ -367,28 +310,6 @@ class ModelServer:
 
     def _on_batch(self, report: BatchReport) -> None:
         self._metrics.observe_batch(report.texts, report.token_counts, self.embedder)
-
-    def _on_pair_batch(self, report: BatchReport) -> None:
-        self._metrics.observe_pair_batch(report.token_counts)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """A block whose errors are those of a request: a text that cannot be read, or a reranker that fails."""
-    try:
-        yield
-    except InputError as error:
-        raise ModelRequestError("too_long", error.message, hint=error.hint) from error
-    except ModelRequestError:
-        raise
-    except RagstackError as error:
-        raise ModelRequestError("backend", error.message, hint=error.hint) from error
-
-
-def _rankings(found: Sequence[tuple[int, float]]) -> list[Ranking]:
-    if not all(math.isfinite(score) for _, score in found):
-        raise ModelRequestError("backend", "The reranker gave a score that is not a number.")
-    return [Ranking(index, score) for index, score in found]
 
 
 @asynccontextmanager

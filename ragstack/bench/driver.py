@@ -28,13 +28,15 @@ class ClientWork:
 class Measured:
     """One load with what came of it. ``client`` is None where the model runs in the client's process.
 
-    ``batch_tokens`` are those of this load's batches, the warm-up left out.
+    ``batch_tokens`` are those of this load's batches, the warm-up left out. ``next_number`` is what a request after it
+    has, so that no two loads send the same.
     """
 
     load: Load
     tally: Tally
     client: ClientWork | None
     batch_tokens: BatchTokens | None
+    next_number: int
 
 
 OnMeasured: TypeAlias = Callable[[Measured, int], None]
@@ -53,13 +55,14 @@ class Pace:
     seed: int = 0
 
 
-async def measure(endpoint: Endpoint, load: Load, pace: Pace) -> Measured:
-    """Warm up, then measure one load. Failures of requests are counted, never raised."""
+async def measure(endpoint: Endpoint, load: Load, pace: Pace, *, first: int = 0) -> Measured:
+    """Warm up, then measure one load; its requests are numbered from ``first``. Failures are counted, never raised."""
     target = endpoint.target(load)
     warm_up = load.concurrency if pace.warm_up is None else pace.warm_up
     if warm_up:
-        await _drive(target, Schedule(load.concurrency, Effort(warm_up, None)))
-    schedule = Schedule(load.concurrency, pace.effort, first=warm_up, rate=pace.rate, seed=pace.seed)
+        await _drive(target, Schedule(load.concurrency, Effort(warm_up, None), first=first))
+    first += warm_up
+    schedule = Schedule(load.concurrency, pace.effort, first=first, rate=pace.rate, seed=pace.seed)
     before = target.batch_tokens()
     watch = _ClientWatch() if endpoint.is_remote else None
     await _drive(target, schedule)
@@ -68,7 +71,7 @@ async def measure(endpoint: Endpoint, load: Load, pace: Pace) -> Measured:
     batches = None
     if before is not None and after is not None:
         batches = BatchTokens(after.used - before.used, after.run - before.run)
-    return Measured(load, schedule.tally, client, batches)
+    return Measured(load, schedule.tally, client, batches, first + schedule.tally.begun)
 
 
 async def _drive(target: Target, schedule: Schedule) -> None:
@@ -146,7 +149,7 @@ async def measure_all(
     found: list[Measured] = []
     try:
         for number, load in enumerate(loads, 1):
-            found.append(await measure(endpoint, load, pace))
+            found.append(await measure(endpoint, load, pace, first=found[-1].next_number if found else 0))
             on_measured(found[-1], len(loads) - number)
             if number == 1 and not found[0].tally.good:
                 break

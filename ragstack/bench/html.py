@@ -27,7 +27,7 @@ def bench_html(report: BenchReport) -> str:
     body = [
         f"<h1>{escape(report.kind)}: {escape(report.target['model'] or 'unnamed model')}</h1>",
         f'<p class="about">{escape(target_line(report))} {escape(report.created_at)}</p>',
-        f'<p class="about">{escape(machine_line(report.machine))}</p>',
+        f'<p class="about">{escape(machine_line(report))}</p>',
         f'<p class="about">{escape(method_line(report))}</p>',
         notes(f"{note}." for note in notes_of(report)),
         _cards(report),

@@ -17,6 +17,7 @@ from ragstack.bench.plan import Load
 from ragstack.bench.target import RequestFailedError, Target, TargetFacts
 from ragstack.bench.wire import BenchApi, told_tokens
 from ragstack.bench.work import AnyWork, WorkMaker
+from ragstack.errors import InputError
 from ragstack.inference.batch_counts import BatchTokens
 from ragstack.inference.http_errors import HttpReply
 from ragstack.version import __version__
@@ -58,7 +59,11 @@ class RemoteEndpoint:
     is_remote = True
 
     def check(self, loads: Sequence[Load]) -> None:
-        """Only the server knows what it reads."""
+        """What the server reads, only it knows; but there must be an address. Raises InputError."""
+        try:
+            httpx.URL(self.remote.url)
+        except httpx.InvalidURL as error:
+            raise InputError(f"--url: {error}.", hint="As in: http://127.0.0.1:8000/v1") from error
 
     def facts(self) -> TargetFacts:
         """The URL, and what replies said of server and model."""

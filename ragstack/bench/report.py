@@ -204,6 +204,12 @@ def notes_of(report: BenchReport) -> list[str]:
         where = f"{load.name}, concurrency {load.concurrency}"
         if load.client_limit:
             notes.append(f"{where}: the load generator may be the limit, not the server: {load.client_limit}")
+        wanted = report.settings["rate"]
+        if wanted is not None and load.requests < 0.8 * wanted * load.seconds:
+            notes.append(
+                f"{where}: {rate(load.requests, load.seconds):.1f} requests/s were served of the {wanted:g} that were"
+                " due; latencies count the wait for a place"
+            )
         if load.gave_up:
             notes.append(f"{where}: given up, as nothing was answered")
     few = [load for load in report.loads if 0 < load.good_requests < _FEW]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ragstack.bench.costs import Cost, shown_price, shown_volume
 from ragstack.bench.report import BenchReport, LoadReport
@@ -117,10 +117,12 @@ def target_line(report: BenchReport) -> str:
     return ", ".join([f"{report.kind}: {target['model'] or 'unnamed model'} {where}", *extras]) + "."
 
 
-def machine_line(machine: dict[str, Any]) -> str:
-    """GPUs, CPU and versions, in a sentence."""
+def machine_line(report: BenchReport) -> str:
+    """GPUs, CPU and versions, in a sentence; of a server only its client's are known."""
+    machine = report.machine
+    asked_from = "asked from: " if report.target["kind"] == "remote" else ""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    return f"{'; '.join(machine['description'])}; Python {machine['python']}, {versions}."
+    return f"{asked_from}{'; '.join(machine['description'])}; Python {machine['python']}, {versions}."
 
 
 def method_line(report: BenchReport) -> str:

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from ragstack.errors import InputError
 
+_BEGINNING, _FEW = 3, 10
 _STEMS = 16
-"""How many long beginnings of each length are made; with other endings they make any number of texts."""
+"""How many long rows of words are drawn; behind other beginnings they make any number of texts."""
 
 
 class CountsTokens(Protocol):
@@ -21,36 +22,41 @@ class CountsTokens(Protocol):
 class TextMaker:
     """Makes texts of common words that are one token each, wherever in a text they stand.
 
-    A text is told by its length and a number: other numbers give other texts, so that no cache of a server can
-    answer for the model. Raises InputError for a tokenizer with too few such words.
+    A text is told by its length and a number: other numbers give other texts, which differ from their first words on,
+    so that no cache of a server can answer for the model. Raises InputError for a tokenizer with too few such words.
     """
 
     def __init__(self, tokenizer: CountsTokens, seed: int) -> None:
         self._tokenizer = tokenizer
         self._seed = seed
         self._words = _whole_words(tokenizer)
-        self._stems: dict[tuple[int, int], str] = {}
+        random.Random(f"{seed} words").shuffle(self._words)
+        self._stems: dict[int, list[str]] = {}
 
     def text(self, tokens: int, number: int) -> str:
-        """The text ``number`` (from 0) of so many tokens, at least 1."""
-        count = len(self._words)
-        if tokens == 1:
-            return self._words[(number + self._seed) % count]
-        which, rest = (number % _STEMS, number // _STEMS) if tokens > 2 else (0, number)
-        # The last two words tell texts with the same beginning apart.
-        ending = f"{self._words[rest // count % count]} {self._words[rest % count]}"
-        return f"{self._stem(tokens - 2, which)} {ending}" if tokens > 2 else ending
+        """The text ``number`` (from 0) of so many tokens, at least 1.
 
-    def _stem(self, tokens: int, which: int) -> str:
-        found = self._stems.get((tokens, which))
-        if found is None:
-            rng = random.Random(f"{self._seed} {tokens} {which}")
-            found = " ".join(rng.choices(self._words, k=tokens))
-            counted = self._tokenizer.count([found])[0]
-            if counted != tokens:
-                raise _unusable(f"it makes {counted} tokens of {tokens} words that are one token each")
-            self._stems[tokens, which] = found
-        return found
+        Raises InputError for a tokenizer to which texts have other tokens than their words.
+        """
+        # Of few words several rows may begin with the same ones.
+        which, rest = (number % _STEMS, number // _STEMS) if tokens > _FEW else (0, number)
+        beginning = []
+        for _ in range(min(tokens, _BEGINNING)):
+            rest, word = divmod(rest, len(self._words))
+            beginning.append(self._words[word])
+        return " ".join(beginning + self._stem(which, tokens - len(beginning)))
+
+    def _stem(self, which: int, tokens: int) -> list[str]:
+        """So many words; fewer are the beginning of more."""
+        found = self._stems.get(which, [])
+        if len(found) < tokens:
+            size = max(tokens, 2 * len(found))
+            found = random.Random(f"{self._seed} {which}").choices(self._words, k=size)
+            counted = self._tokenizer.count([" ".join(found)])[0]
+            if counted != size:
+                raise _unusable(f"it makes {counted} tokens of {size} words that are one token each")
+            self._stems[which] = found
+        return found[:tokens]
 
 
 def _whole_words(tokenizer: CountsTokens) -> list[str]:

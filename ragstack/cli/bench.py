@@ -102,10 +102,13 @@ def embed(
     api: ApiOption = None,
     model: ModelOption = None,
     api_key_env: ApiKeyOption = None,
-    timeout: TimeoutOption = 60.0,
+    timeout: TimeoutOption = None,
     encoding_format: Annotated[
-        EncodingName, typer.Option("--encoding-format", help="openai, nim: how a server writes vectors.")
-    ] = "float",
+        EncodingName | None,
+        typer.Option(
+            "--encoding-format", help="How openai, nim and ragstack write vectors: float.", show_default=False
+        ),
+    ] = None,
     dimensions: Annotated[
         int | None,
         typer.Option("--dimensions", min=1, metavar="N", help="Ask a server for so many.", show_default=False),
@@ -184,7 +187,7 @@ def rerank(
     api: ApiOption = None,
     model: ModelOption = None,
     api_key_env: ApiKeyOption = None,
-    timeout: TimeoutOption = 60.0,
+    timeout: TimeoutOption = None,
     tokenizer: TokenizerOption = None,
     added_tokens: AddedTokensOption = None,
     gpu_hour: GpuHourOption = None,
@@ -256,7 +259,7 @@ def query(
     url: UrlOption = None,
     api: ApiOption = None,
     api_key_env: ApiKeyOption = None,
-    timeout: TimeoutOption = 60.0,
+    timeout: TimeoutOption = None,
     json_file: JsonFileOption = None,
     html: HtmlOption = None,
 ) -> int:

@@ -41,7 +41,14 @@ ApiKeyOption: TypeAlias = Annotated[
     ),
 ]
 TimeoutOption: TypeAlias = Annotated[
-    float, typer.Option("--timeout", min=0.001, metavar="S", help="Seconds that a server may take for a request.")
+    float | None,
+    typer.Option(
+        "--timeout",
+        min=0.001,
+        metavar="S",
+        help="Seconds that a server may take for a request: 60.",
+        show_default=False,
+    ),
 ]
 TokenizerOption: TypeAlias = Annotated[
     str | None,
@@ -119,18 +126,19 @@ PriceOption: TypeAlias = Annotated[
 ]
 
 _DEFAULT_SECONDS = 10.0
+_DEFAULT_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
 class ServerArguments:
-    """What the command line says of a server."""
+    """What the command line says of a server; None for what it does not say."""
 
     url: str | None
     api: ApiName | None
     model: str | None
     api_key_env: str | None
-    timeout_s: float
-    encoding_format: EncodingName = "float"
+    timeout_s: float | None
+    encoding_format: EncodingName | None = None
     dimensions: int | None = None
 
     def options(self) -> ServerOptions | None:
@@ -140,12 +148,12 @@ class ServerArguments:
         from ragstack.bench.opening import ServerOptions
 
         if self.url is None:
-            for name, value in (("--api", self.api), ("--model", self.model), ("--api-key-env", self.api_key_env)):
-                if value is not None:
-                    raise InputError(f"{name} is about a server.", hint="Name it with --url, or the config with -c.")
+            self._refuse_without_url()
             return None
         if self.api is None:
             raise InputError("--url needs --api, the wire format.", hint="One of openai, nim, tei, cohere, ragstack.")
+        if self.encoding_format is not None and self.api in ("tei", "cohere"):
+            raise InputError(f"--api {self.api} has no --encoding-format.", hint="openai, nim and ragstack have.")
         key = None
         if self.api_key_env is not None:
             key = os.environ.get(self.api_key_env, "")
@@ -159,10 +167,23 @@ class ServerArguments:
             self.api,
             self.model,
             None if key is None else SecretStr(key),
-            self.timeout_s,
-            self.encoding_format,
+            _DEFAULT_TIMEOUT_S if self.timeout_s is None else self.timeout_s,
+            self.encoding_format or "float",
             self.dimensions,
         )
+
+    def _refuse_without_url(self) -> None:
+        given = {
+            "--api": self.api,
+            "--model": self.model,
+            "--api-key-env": self.api_key_env,
+            "--timeout": self.timeout_s,
+            "--encoding-format": self.encoding_format,
+            "--dimensions": self.dimensions,
+        }
+        for name, value in given.items():
+            if value is not None:
+                raise InputError(f"{name} is about a server.", hint="Name it with --url, or the config with -c.")
 
 
 def pace_of(seconds: float | None, requests: int | None, warm_up: int | None, rate: float | None, seed: int) -> Pace:

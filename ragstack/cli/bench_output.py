@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def print_report(report: BenchReport) -> None:
     """What was measured on what, the figures, and what to know of them."""
     print(printable(target_line(report)))
-    print(printable(machine_line(report.machine)))
+    print(printable(machine_line(report)))
     print(printable(method_line(report)))
     print()
     found = latency_table(report)

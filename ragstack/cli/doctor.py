@@ -214,7 +214,7 @@ def _reranker(block: BaseModel) -> Finding:
         )
     from ragstack.assembly import reranker_files
 
-    if not Path(block.model).expanduser().is_dir():
+    if block.revision is not None:
         return Finding("reranker", "warn", f"{block.model}: not checked", "It is fetched from its hub on first use.")
     files = reranker_files(block)
     files.encoder(windows=True)

@@ -17,11 +17,13 @@ from ragstack.embedding.model_files import resolve_model
 from ragstack.embedding.models import card_of
 from ragstack.embedding.probe import encoder_probe
 from ragstack.inference.model_cards import HubFiles, remote_only
+from ragstack.inference.model_files import read_json
 from ragstack.inference.profile import ModelWeights
 from ragstack.inference.profiles import ModelFacts
 from ragstack.inference.role import EMBEDDER, RERANKER, ModelRole
 from ragstack.inference.selection import Wanted, wanted_by
 from ragstack.inference.self_check import Probe
+from ragstack.reranking.cross_encoder_files import CrossEncoderFiles, find_cross_encoder
 from ragstack.reranking.models import RerankerCard, reranker_card
 from ragstack.reranking.probe import pair_probe
 from ragstack.types import sha256_hex
@@ -60,6 +62,8 @@ def named_target(model: str, revision: str | None) -> Target:
         return _of_card(reranker, RERANKER, revision)
     if embedder is not None and revision is None and not is_folder and (embedder.files is None or _is_hub(embedder)):
         return _of_card(embedder, EMBEDDER, revision)
+    if is_folder and _is_classifier(Path(model).expanduser()):
+        return _cross_encoder(find_cross_encoder(model), wanted_by(RERANKER, None, None, os.environ))
     return _embedder(model, revision, wanted_by(EMBEDDER, None, None, os.environ))
 
 
@@ -74,16 +78,23 @@ def config_targets(config: PipelineConfig, *, fetch: bool) -> Iterator[Target]:
         yield _embedder(block.model, block.revision, wanted)
     for reranker in reranker_blocks(config):
         if isinstance(reranker, (CrossEncoderConfig, LlmYesNoConfig)) and (fetch or reranker.revision is None):
-            files = reranker_files(reranker)
             wanted = wanted_by(RERANKER, reranker.profile, reranker.device, os.environ)
-            local = LocalModel(files, partial(pair_probe, files))
-            yield Target(RERANKER, files.name, ModelFacts.of(files), wanted, local)
+            yield _cross_encoder(reranker_files(reranker), wanted)
 
 
 def _embedder(model: str, revision: str | None, wanted: Wanted) -> Target:
     weights = resolve_model(model, revision)
     local = LocalModel(weights, partial(encoder_probe, weights))
     return Target(EMBEDDER, weights.card.name, ModelFacts.of(weights), wanted, local)
+
+
+def _cross_encoder(files: CrossEncoderFiles, wanted: Wanted) -> Target:
+    return Target(files.role, files.name, ModelFacts.of(files), wanted, LocalModel(files, partial(pair_probe, files)))
+
+
+def _is_classifier(folder: Path) -> bool:
+    architectures = read_json(folder / "config.json", RERANKER, optional=True).get("architectures") or [""]
+    return str(architectures[0]).endswith("ForSequenceClassification")
 
 
 def _is_hub(card: ModelCard) -> bool:

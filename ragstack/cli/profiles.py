@@ -109,12 +109,15 @@ class _Report:
         """The report for people."""
         from ragstack.inference.profile_report import section, selected_lines
 
-        title = "Compatible with the described system" if self.described else "Compatible with system and runnable"
         return [
             "MODEL PROFILES",
             f"- Model: {self.target.role.name} {self.target.name}",
             f"- System: {'; '.join(self.hardware.describe())}",
-            *section(title, [found for found in self.profiles if found.runnable], self._state),
+            *section(
+                "Compatible with system and runnable",
+                [found for found in self.profiles if found.runnable],
+                self._state,
+            ),
             *section(
                 "Compatible with system, but not runnable",
                 [found for found in self.profiles if found.compatible and not found.runnable],

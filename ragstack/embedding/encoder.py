@@ -133,6 +133,11 @@ class EncoderEmbedder:
         return self._model.tokenizer
 
     @property
+    def batch_tokens(self) -> BatchTokens:
+        """The tokens of all batches so far, with and without padding."""
+        return self._engine.batch_tokens
+
+    @property
     def device(self) -> str:
         """Where the model runs; several devices with commas between."""
         return ",".join(self._engine.placement.devices)
@@ -151,11 +156,6 @@ class EncoderEmbedder:
     def packs(self) -> bool:
         """Whether a batch costs its tokens only: the model runs texts without padding."""
         return self._engine.packs
-
-    @property
-    def batch_tokens(self) -> BatchTokens:
-        """The tokens of all batches so far, with and without padding."""
-        return self._engine.batch_tokens
 
     def embed(self, texts: Sequence[str], input_type: InputType, outputs: Sequence[Output] = ("dense",)) -> Embeddings:
         """Vectors of ``texts``, in their order; see :class:`ragstack.embedding.base.Embedder`.
@@ -244,7 +244,7 @@ class EncoderEmbedder:
         for index, found in enumerate(ids):
             if not found:
                 raise TextError(
-                    start + index, f"no tokens, and {card.name} adds none to it.", hint="Leave empty texts out."
+                    start + index, f"it has no tokens, and {card.name} adds none to it.", hint="Leave empty texts out."
                 )
             if len(found) > card.max_tokens + tokenizer.specials:
                 raise TextError(

@@ -71,14 +71,9 @@ def _check_dimensions(card: ModelCard, dimensions: int) -> None:
         _warn_once(card.name, card.dim, dimensions)
         return
     if dimensions not in card.matryoshka:
-        trained = (
-            f"has vectors of {lengths_in_words(card.matryoshka, card.dim)} numbers"
-            if card.matryoshka
-            else "was not trained for shorter vectors"
-        )
         raise EMBEDDER.input_error(
             "dimensions",
-            f"{card.name} {trained}, not of {dimensions}.",
+            f"{card.name} was not trained for vectors of {dimensions} numbers.",
             f"Set it to {lengths_in_words(card.matryoshka, card.dim)}, or leave it out.",
         )
 

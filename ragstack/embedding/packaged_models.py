@@ -47,7 +47,7 @@ PACKAGED_MODELS = (
             tokenizer_bytes=4_632_322,
             tokenizer_sha256="647c4de6acd9dcbbd1b7d6bb1773108c824f67f26b3973396fc40956b18f8234",
             graph_file="multilingual-e5-small.onnx",
-            graph_sha256="2babe596812356de0302a7ddd6129b83b317b670aded60cb72b759db231400b5",
+            graph_sha256="7574efd98cb0dc67063f1cecbe0e9aa5ff58cf73772e19aaec5ffbc3c88d6986",
         ),
         dim=384,
         # 512 positions, two of them for <s> and </s>; the prompt is part of the rest.

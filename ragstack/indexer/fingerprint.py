@@ -12,6 +12,7 @@ from ragstack.config.models import PipelineConfig
 from ragstack.config.rerankers import CrossEncoderConfig, LlmYesNoConfig
 from ragstack.embedding.base import ModelInfo
 from ragstack.parsing.registry import PARSERS
+from ragstack.reranking.models import reranker_card
 from ragstack.types import canonical_json, sha256_hex
 
 INDEX_FORMAT = 1
@@ -59,8 +60,10 @@ def check_model_limits(loaded: LoadedConfig, model: ModelInfo) -> None:
         if not isinstance(block, (CrossEncoderConfig, LlmYesNoConfig)):
             continue
         whole = max_tokens if block.long_passages == "error" else None
-        # A repository is not fetched for an index alone, which may be made elsewhere than queries are answered.
-        if whole is None and not Path(block.model).expanduser().is_dir():
+        # A repository is not fetched for an index alone, which may be made elsewhere than queries are answered. A
+        # registered model that lacks its revision, or has no weights, can be told anywhere.
+        fetched = block.revision is not None or reranker_card(block.model) is None
+        if whole is None and fetched and not Path(block.model).expanduser().is_dir():
             continue
         files = reranker_files(block)
         if whole is not None and whole >= files.max_tokens:

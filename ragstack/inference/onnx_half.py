@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from ragstack.errors import MissingExtraError
 from ragstack.inference.artifact_cache import cached_artifact
 from ragstack.inference.cache_folder import cache_folder
 from ragstack.inference.profile import ModelWeights
 from ragstack.inference.role import ModelRole
+
+if TYPE_CHECKING:
+    import onnx
 
 _LARGEST_MESSAGE = 2**31 - 1
 
@@ -45,12 +50,13 @@ def _convert(onnx_model: bytes | Path, role: ModelRole) -> bytes:
     except ImportError as error:
         raise MissingExtraError("a profile in fp16", "gpu") from error
     try:
-        model = onnx.load_from_string(onnx_model) if isinstance(onnx_model, bytes) else onnx.load(str(onnx_model))
+        model = onnx.load_from_string(onnx_model) if isinstance(onnx_model, bytes) else _with_shapes(onnx_model)
         kinds = {tensor.data_type for tensor in model.graph.initializer}
         if onnx.TensorProto.FLOAT16 in kinds and onnx.TensorProto.FLOAT not in kinds:
             converted = model
         else:
-            converted = convert_float_to_float16(model, keep_io_types=False)
+            has_shapes = isinstance(onnx_model, Path)
+            converted = convert_float_to_float16(model, keep_io_types=False, disable_shape_infer=has_shapes)
         if converted.ByteSize() > _LARGEST_MESSAGE:
             raise ValueError("it is larger than 2 GB in fp16, which one ONNX file cannot hold")
         return bytes(converted.SerializeToString())
@@ -59,3 +65,20 @@ def _convert(onnx_model: bytes | Path, role: ModelRole) -> bytes:
             f"the {role.name} cannot be converted to fp16: {error}",
             hint="Export it to ONNX in fp16, or choose a profile in another precision.",
         ) from error
+
+
+def _with_shapes(path: Path) -> onnx.ModelProto:
+    """A model whose tensors lie beside its graph, with the shapes that the tool needs.
+
+    In memory they can be inferred for models below 2 GB only; and the model's own folder may not be written to.
+    """
+    import onnx  # noqa: PLC0415
+    from onnx.external_data_helper import load_external_data_for_model  # noqa: PLC0415
+    from onnx.shape_inference import infer_shapes_path  # noqa: PLC0415
+
+    with TemporaryDirectory() as folder:
+        inferred = str(Path(folder) / "model.onnx")
+        infer_shapes_path(str(path), inferred)
+        model = onnx.load(inferred, load_external_data=False)
+    load_external_data_for_model(model, str(path.parent))
+    return model

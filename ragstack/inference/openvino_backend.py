@@ -24,6 +24,7 @@ if _hides_telemetry:
     sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
 try:
     import openvino as ov
+    from openvino.passes import ConstantFolding, Manager
 except ImportError as error:
     raise MissingExtraError("the backend openvino", "openvino") from error
 finally:
@@ -84,7 +85,10 @@ def open_backend(
     model = weights.onnx()
     try:
         core = ov.Core()
-        compiled = core.compile_model(core.read_model(model), "CPU", _settings(profile.precision, streams, threads))
+        graph = core.read_model(model)
+        if profile.precision != "int8":
+            _unpack_weights(graph)
+        compiled = core.compile_model(graph, "CPU", _settings(profile.precision, streams, threads))
     except Exception as error:  # the runtime raises RuntimeError and others, none of them its own
         raise role.error(
             f"OpenVINO cannot load the model: {error}",
@@ -92,6 +96,13 @@ def open_backend(
         ) from error
     check_inputs((port.get_any_name() for port in compiled.inputs), role)
     return OpenVinoBackend(compiled, streams, role)
+
+
+def _unpack_weights(graph: ov.Model) -> None:
+    """Compute now what depends on weights alone: packed ones would be unpacked in each call, and not in fp32."""
+    passes = Manager()
+    passes.register_pass(ConstantFolding())
+    passes.run_passes(graph)
 
 
 def _settings(precision: Precision, streams: int, threads: int) -> dict[str, Any]:

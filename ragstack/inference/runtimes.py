@@ -67,7 +67,7 @@ def extra_of(backend: BackendName, device_type: DeviceType) -> str:
 
 
 def _missing(backend: BackendName, device_type: DeviceType) -> str:
-    absent = [name for name in _PACKAGES[backend, device_type] if find_spec(name) is None]
+    absent = [name for name in _PACKAGES[backend, device_type] if not _is_there(name)]
     if absent:
         return f"{absent[0]} is not installed (pip install 'ragstack[{_EXTRAS[backend, device_type]}]')"
     if find_spec(BACKEND_MODULES[backend]) is None:
@@ -79,6 +79,11 @@ def _missing(backend: BackendName, device_type: DeviceType) -> str:
     if backend == "torch" and not _torch_has_cuda():
         return "the installed torch runs on CPUs only (see pytorch.org for a build with CUDA)"
     return ""
+
+
+def _is_there(package: str) -> bool:
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None  # a folder of type stubs alone has none
 
 
 def _folder(package: str) -> Path | None:

@@ -83,19 +83,23 @@ def select_placement(
     Raises InputError for a profile or device that is impossible here, and for a model that nothing here can run; the
     message lists what is possible.
     """
-    hardware, facts = detect_hardware(), ModelFacts.of(weights)
+    hardware, facts, runtimes = detect_hardware(), ModelFacts.of(weights), find_runtimes()
     records = CheckRecords.here(hardware)
     used_threads = threads or usable_cores()
-    wanted = wanted_by(role, profile, device, environ)
+    check: SelfCheck | None = None
 
     def passes(candidate: ModelProfile) -> bool:
+        nonlocal check
         if probe is None:
             record = records.find(candidate)
             return record is not None and record.passed
-        references = fp32_profiles(facts, hardware, find_runtimes())
-        return SelfCheck(weights, role, probe, references, used_threads, records).passes(candidate)
+        if check is None:  # one for all candidates: the reference is run once
+            references = fp32_profiles(facts, hardware, runtimes)
+            check = SelfCheck(weights, role, probe, references, used_threads, records)
+        return check.passes(candidate)
 
-    found = select(facts, role, hardware, find_runtimes(), wanted, judged_by(records, passes))
+    wanted = wanted_by(role, profile, device, environ)
+    found = select(facts, role, hardware, runtimes, wanted, judged_by(records, passes))
     _announce(found, role, hardware)
     return Placement(found.selected.profile, found.selected.devices, used_threads, _stand_in(found))
 

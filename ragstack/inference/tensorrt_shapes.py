@@ -2,7 +2,7 @@
 
 An engine holds one optimisation profile for each range of shapes: kernels are chosen for its best shape and memory is
 planned for its largest. A range ends at every doubling of the length, and takes as many rows as the token budget has
-room for at its longest: so memory is bounded by the budget, and a batch that fills it is run in two parts at most.
+room for at its longest: so memory is bounded by the budget, and a batch that fills it is run in two or three parts.
 """
 
 from __future__ import annotations

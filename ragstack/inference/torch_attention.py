@@ -24,6 +24,10 @@ PACKED_ATTENTION = "ragstack_packed"
 """What the attention function is called in ``attn_implementation``."""
 
 
+# What some architectures tell their attention beside what is read here. The rest, such as dropout, is for training.
+_CHANGES_SCORES = ("position_bias", "s_aux", "softcap")
+
+
 @dataclass(frozen=True, slots=True)
 class VarlenKernel:
     """PyTorch's attention for texts of different lengths: ``torch.nn.attention.varlen.varlen_attn`` with ``options``.
@@ -102,15 +106,15 @@ def packed_attention(
     packing: Packing,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    softcap: float | None = None,
-    **_: Any,  # what else a model says, such as its dropout, says nothing to inference
+    **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """The attention of one layer: query ``(1, heads, total, head_dim)`` to ``(1, total, heads, head_dim)``.
 
     ``sliding_window`` is how far a token sees, itself included, to the left and, in layers that look ahead, the right.
     """
-    if softcap is not None:
-        raise NotImplementedError("attention scores that are capped")
+    changes = [name for name in _CHANGES_SCORES if others.get(name) is not None]
+    if changes:
+        raise NotImplementedError(f"attention with {', '.join(changes)}")
     causal = bool(getattr(module, "is_causal", False))
     window = None if sliding_window is None or packing.longest <= sliding_window else sliding_window
     attend = _by_runs if packing.kernel is None else _by_kernel
@@ -129,12 +133,10 @@ def _by_kernel(
     kernel, starts, longest = packing.kernel, packing.starts, packing.longest
     assert kernel is not None
     options = dict(kernel.options)
-    if key.shape[1] != query.shape[1]:
-        if kernel.groups_heads:
-            options["enable_gqa"] = True
-        else:
-            times = query.shape[1] // key.shape[1]
-            key, value = key.repeat_interleave(times, dim=1), value.repeat_interleave(times, dim=1)
+    if kernel.groups_heads:
+        options["enable_gqa"] = key.shape[1] != query.shape[1]
+    else:
+        key, value = _for_each_head(key, query), _for_each_head(value, query)
     # (total, heads, head_dim)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     side = -1 if window is None else window - 1
@@ -156,7 +158,8 @@ def _by_runs(
 ) -> torch.Tensor:
     heads, total, _ = query.shape[1:]
     out = query.new_empty(total, heads, value.shape[-1])
-    grouped = {"enable_gqa": True} if key.shape[1] != heads else {}
+    # Some of PyTorch's kernels cannot share heads, and the one it takes then needs memory for all pairs of tokens.
+    key, value = _for_each_head(key, query), _for_each_head(value, query)
     for start, texts, length in packing.runs:
         end = start + texts * length
         # (texts, heads, length, head_dim)
@@ -164,11 +167,15 @@ def _by_runs(
             x[0, :, start:end].reshape(x.shape[1], texts, length, -1).transpose(0, 1) for x in (query, key, value)
         )
         mask = None if window is None or length <= window else _band(length, window, causal, query.device)
-        found = scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=causal and mask is None, scale=scaling, **grouped
-        )
+        found = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and mask is None, scale=scaling)
         out[start:end] = found.transpose(1, 2).flatten(0, 1)
     return out
+
+
+def _for_each_head(shared: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """Keys or values with a head for each of the query's: several of those may share one."""
+    times = query.shape[1] // shared.shape[1]
+    return shared if times == 1 else shared.repeat_interleave(times, dim=1)
 
 
 def _band(length: int, window: int, causal: bool, device: torch.device) -> torch.Tensor:

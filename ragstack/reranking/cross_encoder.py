@@ -20,7 +20,6 @@ from ragstack.inference.batch_counts import BatchTokens
 from ragstack.inference.batching import plan_batches
 from ragstack.inference.budgets import default_batch_tokens
 from ragstack.inference.engine import BatchJob, Engine, Placement
-from ragstack.inference.role import RERANKER, ModelRole
 from ragstack.inference.selection import select_placement
 from ragstack.reranking.base import RerankCandidate, RerankQuery, RerankScore
 from ragstack.reranking.cross_encoder_files import CrossEncoderFiles, find_cross_encoder
@@ -52,7 +51,6 @@ class CrossEncoderReranker:
     # A logit of -3. Not measured: no cross-encoder could be had where this was written (docs/ranking.md).
     min_relevance = 0.05
     kind = "cross_encoder"
-    role = RERANKER
 
     def __init__(
         self,
@@ -85,7 +83,7 @@ class CrossEncoderReranker:
         self._windows = long_passages == "windows"
         probe = partial(pair_probe, files)
         self._placement = select_placement(
-            files, self.role, profile=profile, device=device, threads=threads, probe=probe
+            files, files.role, profile=profile, device=device, threads=threads, probe=probe
         )
         self._budget = max_batch_tokens or default_batch_tokens(self._placement.profile, "reranking")
         self._lock = threading.Lock()
@@ -109,6 +107,11 @@ class CrossEncoderReranker:
     def device(self) -> str:
         """See :class:`ragstack.reranking.pairs.PairReranker`."""
         return ",".join(self._placement.devices)
+
+    @property
+    def profile(self) -> str:
+        """The name of the profile that runs the model."""
+        return self._placement.profile.name
 
     def encode(self, query: str, candidates: Sequence[RerankCandidate]) -> list[Pair]:
         """See :class:`ragstack.reranking.pairs.PairReranker`."""
@@ -167,11 +170,6 @@ class CrossEncoderReranker:
             _, engine = self._prepared()
         return engine.batch_tokens
 
-    @property
-    def profile(self) -> str:
-        """The name of the profile that runs the model."""
-        return self._placement.profile.name
-
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer. Raises RerankingError."""
         return self._files.tokenizer()
@@ -181,11 +179,9 @@ class CrossEncoderReranker:
 
         Raises what :meth:`rerank` raises of texts that cannot be read.
         """
-        with self._lock:
-            encoder, _ = self._prepared()
         chunks = [Chunk(f"{index:08d}", "", "", 0, 0, passage, 0) for index, passage in enumerate(passages)]
         counts = [0] * len(passages)
-        for pair in encoder.pairs(query, [RerankCandidate(chunk, None, None) for chunk in chunks]):
+        for pair in self.encode(query, [RerankCandidate(chunk, None, None) for chunk in chunks]):
             counts[pair.index] += len(pair.ids)
         return counts
 
@@ -208,7 +204,7 @@ class CrossEncoderReranker:
 
     @cached_property
     def _engine(self) -> Engine:
-        return _shared_engine(self._files, self._placement, self.role)
+        return _shared_engine(self._files, self._placement)
 
     def _prepared(self) -> tuple[SequenceEncoder, Engine]:
         """What is loaded once, by a holder of the lock."""
@@ -303,11 +299,11 @@ _engines: weakref.WeakValueDictionary[_EngineKey, Engine] = weakref.WeakValueDic
 _loading = threading.Lock()
 
 
-def _shared_engine(files: CrossEncoderFiles, placement: Placement, role: ModelRole) -> Engine:
+def _shared_engine(files: CrossEncoderFiles, placement: Placement) -> Engine:
     """One engine for all rerankers with these weights: a query engine and a model server have one each."""
     key = str(files.weights.root), files.sha256, files.label_tokens, placement
     with _loading:
         engine = _engines.get(key)
         if engine is None:
-            _engines[key] = engine = Engine(files.name, files, placement, role)
+            _engines[key] = engine = Engine(files.name, files, placement, files.role)
         return engine

@@ -14,7 +14,7 @@ from ragstack.errors import InputError, RerankingError
 from ragstack.inference.model_cards import hub_revision, remote_only
 from ragstack.inference.model_files import SAFETENSORS_PATTERNS, WEIGHTS_PATTERNS, find_folder, positions, read_json
 from ragstack.inference.profile import WeightsFormat
-from ragstack.inference.role import RERANKER
+from ragstack.inference.role import LLM_RERANKER, RERANKER, ModelRole
 from ragstack.inference.tokenizer_file import read_tokenizer
 from ragstack.inference.weight_files import WeightFiles, find_weights
 from ragstack.registry import known_names
@@ -64,6 +64,11 @@ class CrossEncoderFiles:
     pad_id: int | None
     scales_with_its_batch: bool
     label_tokens: tuple[int, ...] = ()
+
+    @property
+    def role(self) -> ModelRole:
+        """What messages call the model."""
+        return LLM_RERANKER if self.label_tokens else RERANKER
 
     @property
     def sha256(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ragstack.inference.role import LLM_RERANKER
 from ragstack.reranking.cross_encoder import CrossEncoderReranker, LongPassages, check_settings
 from ragstack.reranking.llm_yes_no_files import find_llm_yes_no
 
@@ -21,7 +20,6 @@ class LlmYesNoReranker(CrossEncoderReranker):
     """
 
     kind = "llm_yes_no"
-    role = LLM_RERANKER
 
     def __init__(
         self,

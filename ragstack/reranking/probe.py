@@ -23,7 +23,7 @@ def pair_probe(files: CrossEncoderFiles) -> Probe:
     encoder = files.encoder(windows=True)
 
     def pairs(passages: Sequence[str]) -> list[Pair]:
-        return encoder.pairs(CHECK_QUERY, [_candidate(passage) for passage in passages])
+        return encoder.pairs(CHECK_QUERY, [_candidate(*numbered) for numbered in enumerate(passages)])
 
     def read(backend: Backend, batch: TokenBatch) -> Float32Array:
         return relevances(backend.to_host(backend.run(batch, chosen_output(backend, _OUTPUTS))))
@@ -44,8 +44,8 @@ def relevances(logits: Float32Array) -> Float32Array:
     return np.asarray(shares / shares.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def _candidate(passage: str) -> RerankCandidate:
-    return RerankCandidate(Chunk("", "", "", 0, len(passage.encode()), passage, 0), None, None)
+def _candidate(number: int, passage: str) -> RerankCandidate:
+    return RerankCandidate(Chunk(str(number), "", "", 0, len(passage.encode()), passage, 0), None, None)
 
 
 def _batch(pairs: Sequence[Pair], pad_id: int | None) -> TokenBatch:

@@ -366,9 +366,13 @@ def test_costs_of_a_rate_measured_elsewhere(capsys: pytest.CaptureFixture[str]) 
         ("embed --concurrency 5-1", "--concurrency '5-1'"),
         ("embed --seconds 1 --requests 5", "exclude one another"),
         ("embed --api openai", "--api is about a server"),
+        ("embed --dimensions 8", "--dimensions is about a server"),
+        ("rerank --timeout 5", "--timeout is about a server"),
+        ("embed --url http://127.0.0.1:1 --api tei --encoding-format base64", "tei has no --encoding-format"),
         ("embed --url http://127.0.0.1:1", "--url needs --api"),
         ("embed --url http://127.0.0.1:1 --api nim", "needs the name of the model"),
         ("embed --url ftp://x --api tei", "--url: expected http"),
+        ("embed --url http://a\u200db.com --api tei", "--url: Invalid IDNA hostname"),
         ("embed --url http://me:pw@127.0.0.1:1 --api tei", "no user, password"),
         ("embed --url http://127.0.0.1:1 --api tei --api-key-env BENCH_NO_SUCH", "BENCH_NO_SUCH"),
         ("embed --tokenizer no-such-model", "--tokenizer 'no-such-model'"),
@@ -396,6 +400,17 @@ def test_a_mistake_is_one_message_and_status_2(
     assert printed.err.startswith("error: ")
     assert said in printed.err
     assert "pw@" not in printed.err
+
+
+def test_a_server_needs_the_extra(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    monkeypatch.delitem(sys.modules, "ragstack.bench.remote", raising=False)
+    monkeypatch.delitem(sys.modules, "ragstack.inference.http_errors", raising=False)
+    server = ["--url", "http://127.0.0.1:1", "--api", "tei"]
+    assert main(["bench", "embed", *server, "-c", str(folder / "config.yaml")]) == 2
+    assert "ragstack[client]" in capsys.readouterr().err
 
 
 def test_ctrl_c_shows_what_was_measured_until_then(folder: Path, tmp_path: Path, replies: RerankReplay) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ import pytest
 from ragstack.bench.driver import ClientWork, Measured, Pace, limits, measure, measure_all
 from ragstack.bench.load import Effort, Failed, Good, Outcome, Work
 from ragstack.bench.plan import Load, QueryLoad
+from ragstack.bench.report import build_report, notes_of
 from ragstack.bench.target import RequestFailedError, Target, TargetFacts
 from ragstack.inference.batch_counts import BatchTokens
 
@@ -128,10 +128,25 @@ def test_the_loads_after_one_that_nobody_answered_are_not_tried() -> None:
     loads = [QueryLoad(1), QueryLoad(2)]
     found = asyncio.run(measure_all(endpoint, loads, Pace(Effort(4, None)), lambda measured, left: told.append(left)))
     assert (len(found), told, endpoint.closed) == (1, [1], True)
-    answered_once = Scripted(lambda number: good(number) if number == 1 else Failed("status 429", "full"))
-    found = asyncio.run(measure_all(answered_once, loads, Pace(Effort(4, None))))
+
+
+def test_a_load_after_one_that_was_answered_is_tried_with_other_requests() -> None:
+    endpoint = Scripted(lambda number: good(number) if number == 1 else Failed("status 429", "full"))
+    found = asyncio.run(measure_all(endpoint, [QueryLoad(1), QueryLoad(2)], Pace(Effort(4, None))))
     assert [one.tally.good for one in found] == [1, 0]
-    assert Counter(answered_once.seen)[1] == 2
+    assert sorted(endpoint.seen) == list(range(11))  # one to warm up and four; two and four
+
+
+def test_a_rate_that_is_not_reached_is_noted() -> None:
+    facts = TargetFacts("remote", "m", "t", {"api": "openai", "url": "http://h"})
+
+    def notes(rate: float) -> list[str]:
+        pace = Pace(Effort(8, None), warm_up=0, rate=rate, seed=1)
+        measured = run(Scripted(good), 1, pace)
+        return notes_of(build_report("query", "", facts, {}, pace, [measured], 1, None))
+
+    assert not any("due" in note for note in notes(20.0))
+    assert any("of the 100000 that were due" in note for note in notes(100_000.0))
 
 
 def test_what_says_that_the_client_was_the_limit() -> None:

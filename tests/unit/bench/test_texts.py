@@ -35,6 +35,15 @@ def test_every_text_has_its_tokens_and_no_two_are_equal(tokenizer: Tokenizer) ->
     assert len(set(far)) == 3
 
 
+def test_texts_do_not_depend_on_those_made_before_and_share_no_beginning(tokenizer: Tokenizer) -> None:
+    short_first, long_first = TextMaker(tokenizer, seed=1), TextMaker(tokenizer, seed=1)
+    wanted = [(10, 3), (400, 3), (90, 3)]
+    found = {key: short_first.text(*key) for key in wanted}
+    assert {key: long_first.text(*key) for key in reversed(wanted)} == found
+    beginnings = {tuple(short_first.text(300, number).split()[:8]) for number in range(200)}
+    assert len(beginnings) == 200  # a server that keeps what it made of a beginning has no use for it
+
+
 def test_the_seed_decides(tokenizer: Tokenizer) -> None:
     first, again, other = (TextMaker(tokenizer, seed) for seed in (1, 1, 2))
     assert first.text(30, 7) == again.text(30, 7) != other.text(30, 7)
@@ -61,7 +70,7 @@ class MergesNeighbours(HashingTokenizer):
 
 
 def test_words_that_do_not_add_up_are_noticed() -> None:
-    with pytest.raises(InputError, match="3 tokens of 48 words"):
+    with pytest.raises(InputError, match="3 tokens of 47 words"):
         TextMaker(MergesNeighbours(), seed=0).text(50, 0)
 
 

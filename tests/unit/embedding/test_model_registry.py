@@ -202,3 +202,24 @@ def test_the_command_shows_a_card(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["instruction"].startswith("Given a web search query")
     assert main(["models", "bge"]) == 2
     assert "Did you mean" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("embedder: {model: bge-m3}", "must be pinned"),
+        ("embedder: {dimensions: 100}", "was not trained for vectors of 100 numbers"),
+        ("embedder: {model: jina-embeddings-v4}", "cannot be run here"),
+        ("reranker: {type: cross_encoder, model: bge-reranker-v2-m3}", "must be pinned"),
+        ("reranker: {type: cross_encoder, model: nv-rerankqa-mistral-4b-v3}", "NVIDIA serves it as a NIM only"),
+        ("reranker: {type: cross_encoder, model: Qwen3-Reranker-4B}", "Set reranker.type to llm_yes_no"),
+    ],
+)
+def test_a_config_that_no_query_could_use_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], config: str, message: str
+) -> None:
+    (tmp_path / "ragstack.yaml").write_text(f"version: 1\n{config}\n")
+    assert main(["config", "check", str(tmp_path / "ragstack.yaml")]) == 2
+    assert message in capsys.readouterr().err
+    assert main(["doctor", "-c", str(tmp_path / "ragstack.yaml")]) == 1
+    assert message in capsys.readouterr().out

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,16 +116,14 @@ def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.syspath_prepend(str(tmp_path))
     card = MODELS["all-MiniLM-L6-v2"]
     assert isinstance(card.files, PackagedFiles)
-    files = PackagedFiles(
-        "forged_model", "model.onnx", card.files.weights_sha256, card.files.vocab_file, card.files.vocab_sha256
-    )
+    files = replace(card.files, package="forged_model")
     monkeypatch.setitem(MODELS, "forged", ModelCard("forged", files, 384, 510, "mean", ("en",), "Apache-2.0", 1))
     with pytest.raises(EmbeddingError, match=r"SHA-256 is [0-9a-f]{64}, expected 8199be6f"):
         EncoderEmbedder("forged").embed(["a"], "query")
 
 
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = PackagedFiles("no_such_weights_package", "model.onnx", "0" * 64, "v", "0" * 64)
+    files = PackagedFiles("no_such_weights_package", "model.onnx", "0" * 64, "v", "0" * 64, "g", "0" * 64)
     monkeypatch.setitem(MODELS, "absent", ModelCard("absent", files, 384, 510, "mean", (), "x", 1))
     with pytest.raises(EmbeddingError, match="no package no_such_weights_package"):
         resolve_model("absent")

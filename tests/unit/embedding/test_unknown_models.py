@@ -6,8 +6,10 @@ No hub is at hand, so the weights are random, of the true architectures, scaled 
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tokenizers import Tokenizer, processors
 
 from ragstack.embedding.encoder import EncoderEmbedder
 from ragstack.embedding.model_files import resolve_model
+from ragstack.embedding.models import MODELS
 from ragstack.errors import EmbeddingError
 from tests.torch_models_kit import SIZES, random_model, tokenizer, write
 
@@ -169,6 +172,25 @@ def test_what_the_files_say_is_what_sentence_transformers_reads(model: tuple[Pat
     assert found.formats == {"safetensors"} and found.card.architecture.endswith("Model")
 
 
+def test_a_registered_model_is_its_repository_and_its_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = qwen3(tmp_path / "qwen3")
+    # What the card says goes before the repository's files, which may say nothing.
+    shutil.rmtree(folder / "1_Pooling")
+    for name in ("modules.json", "config_sentence_transformers.json"):
+        (folder / name).unlink()
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
+    name = "Qwen3-Embedding-0.6B"
+    monkeypatch.setitem(MODELS, name, replace(MODELS[name], dim=32, matryoshka=range(8, 32)))
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    embedder = EncoderEmbedder(name, revision=commit, dimensions=16, instruction="Find passages that answer")
+    assert (embedder.info.name, embedder.info.pooling, embedder.info.dim) == (name, "last", 16)
+    assert embedder.info.licence == "Apache-2.0" and "sv" in embedder.info.languages
+    whole = EncoderEmbedder(str(qwen3(tmp_path / "whole")), dimensions=16)
+    for kind in ("query", "passage"):
+        found, expected = (made.embed(TEXTS, kind).dense for made in (embedder, whole))  # type: ignore[arg-type]
+        assert found is not None and expected is not None and found == pytest.approx(expected, abs=1e-5)
+
+
 def test_shards_are_one_model(tmp_path: Path) -> None:
     folder = xlm_roberta(tmp_path / "whole")
     whole = EncoderEmbedder(str(folder)).embed(TEXTS, "passage").dense
@@ -209,7 +231,7 @@ def test_a_text_without_tokens_is_refused_where_the_model_adds_none(tmp_path: Pa
     folder = qwen3(tmp_path / "qwen3")
     tokenizer(chat=True).save(str(folder / "tokenizer.json"))
     embedder = EncoderEmbedder(str(folder))
-    with pytest.raises(EmbeddingError, match="text 1: it has no tokens"):
+    with pytest.raises(EmbeddingError, match=r"text 1: .*no tokens, and qwen3 adds none"):
         embedder.embed(["fine", ""], "passage")
     embedder.close()
 

@@ -77,6 +77,24 @@ def test_a_model_in_half_precision_stays_as_it_is(weights: CrossEncoderFiles, tm
     assert onnx.load_from_string(again) == model
 
 
+def test_a_model_with_tensors_in_a_file_beside_the_graph_is_converted(
+    weights: CrossEncoderFiles, tmp_path: Path
+) -> None:
+    folder = write_cross_encoder(tmp_path / "large")
+    model = onnx.load(str(folder / "model.onnx"))
+    (folder / "model.onnx").unlink()
+    onnx.save(model, str(folder / "model.onnx"), save_as_external_data=True, location="model.onnx_data")
+    large = find_cross_encoder(str(folder))
+    assert isinstance(large.onnx(), Path)
+    folder.chmod(0o500)
+    try:
+        half, small = half_precision(large, RERANKER), half_precision(weights, RERANKER)
+    finally:
+        folder.chmod(0o700)
+    found = open_onnx(half, 1, RERANKER).run(BATCH, "logits")
+    assert found == pytest.approx(open_onnx(small, 1, RERANKER).run(BATCH, "logits"))
+
+
 def test_a_file_that_is_no_model_cannot_be_converted(tmp_path: Path) -> None:
     folder = write_cross_encoder(tmp_path / "broken")
     (folder / "model.onnx").write_bytes(b"no model at all")

@@ -57,7 +57,8 @@ def test_a_described_machine(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert found["models"][0]["selected"]["name"].endswith("-x2")
     assert main(["profiles", "--gpu", "t4"]) == 0
-    assert "needs compute capability 8.9; Tesla T4 has 7.5" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "needs compute capability 8.9; Tesla T4 has 7.5" in out and "[ragstack[gpu], unverified]" in out
 
 
 def test_registered_models_need_no_files(capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,6 +96,7 @@ def test_the_config_and_the_variable_are_heeded(
     models = listed(capsys)["models"]
     assert [found["role"] for found in models] == ["embedder", "reranker"]
     assert models[0]["selected"]["name"] == "onnxruntime-cpu-fp32"
+    assert [found["role"] for found in listed(capsys, "--model", str(folder))["models"]] == ["reranker"]
     monkeypatch.setenv("RAGSTACK_RERANKER_PROFILE", "tensorrt-cuda-fp16")
     assert main(["profiles"]) == 2
     out, err = capsys.readouterr()
@@ -191,17 +193,23 @@ def test_a_gpu_profile_that_passes_is_chosen_and_not_checked_again(
 
     def open_backend(weights: Any, profile: Profile, device: str, *rest: Any) -> Backend:
         opened.append((profile.name, device))
+        if profile.backend == "tensorrt":
+            raise RuntimeError("no kernel image is available for execution on the device")
         return real(weights, REFERENCE, "cpu", *rest)
 
     monkeypatch.setattr(self_check, "open_backend", open_backend)
     monkeypatch.setattr(selection, "detect_hardware", lambda: machine("l4", "l4"))
-    monkeypatch.setattr(selection, "find_runtimes", lambda: installed("tensorrt-cuda"))
+    monkeypatch.setattr(selection, "find_runtimes", lambda: installed("tensorrt-cuda", "onnxruntime-cuda"))
     on_gpus = EncoderEmbedder()
-    assert (on_gpus.profile, on_gpus.device) == ("tensorrt-cuda-fp16", "cuda:0,cuda:1")
-    assert opened == [("onnxruntime-cpu-fp32", "cpu"), ("tensorrt-cuda-fp16", "cuda:0")]
+    assert (on_gpus.profile, on_gpus.device) == ("onnxruntime-cuda-fp16", "cuda:0,cuda:1")
+    assert opened == [
+        ("onnxruntime-cpu-fp32", "cpu"),  # the reference, once for all
+        ("tensorrt-cuda-fp16", "cuda:0"),  # on two GPUs it is what it is on one
+        ("onnxruntime-cuda-fp16", "cuda:0"),
+    ]
     assert on_gpus.info.fingerprint != EncoderEmbedder(device="cpu").info.fingerprint
     assert EncoderEmbedder(device="cuda:1").info.fingerprint == on_gpus.info.fingerprint
-    assert len(opened) == 2
+    assert len(opened) == 3
 
 
 def test_the_log_of_a_run_shows_the_profiles(in_empty_folder: Path) -> None:

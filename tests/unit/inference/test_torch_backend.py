@@ -187,6 +187,34 @@ def test_a_padding_token_within_a_text_has_the_position_that_the_model_gives_it(
         )
 
 
+@pytest.mark.parametrize(
+    ("model_type", "kind"),
+    [("qwen3", "causal"), ("bert", "classifier"), ("llama", "causal"), ("modernbert", "classifier")],
+)
+def test_an_encoder_is_found_in_a_checkpoint_of_a_larger_model(model_type: str, kind: str, tmp_path: Path) -> None:
+    """As Qwen3-Embedding, which is published as a language model."""
+    model = make_model(tmp_path, model_type, kind)
+    batch = random_batch(LENGTHS)
+    found = hidden(opened(tmp_path), batch)
+    for index, own in enumerate(own_run(model.base_model, batch)):
+        np.testing.assert_allclose(
+            found[index, : LENGTHS[index]], own.last_hidden_state[0].numpy(), atol=5e-5, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_shards_of_any_precision_are_read(stored: torch.dtype, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "whole", "xlm-roberta").to(stored)
+    model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    batch = random_batch(LENGTHS)
+    found = hidden(opened(tmp_path / "shards"), batch)
+    for index, own in enumerate(own_run(model.to(torch.float32), batch)):
+        np.testing.assert_allclose(
+            found[index, : LENGTHS[index]], own.last_hidden_state[0].numpy(), atol=2e-5, rtol=1e-4
+        )
+
+
 @pytest.mark.parametrize(("precision", "least"), [("bf16", 0.999), ("fp16", 0.99999)])
 def test_half_precision_stays_close(precision: Any, least: float, tmp_path: Path) -> None:
     make_model(tmp_path, "xlm-roberta", initializer_range=0.05)
