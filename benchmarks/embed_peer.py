@@ -29,10 +29,11 @@ def main() -> None:
         model = TextEmbedding("sentence-transformers/all-MiniLM-L6-v2", specific_model_path=folder)
         for line in sys.stdin:
             texts = json.loads(line)
-            started = time.perf_counter()
+            started, cpu_started = time.perf_counter(), time.process_time()
             vectors = list(model.embed(texts))
-            seconds = time.perf_counter() - started
-            print(json.dumps({"seconds": seconds, "vectors": np.array(vectors).tolist()}), flush=True)
+            seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+            answer = {"seconds": seconds, "cpu_seconds": cpu_seconds, "vectors": np.array(vectors).tolist()}
+            print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

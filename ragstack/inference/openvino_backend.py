@@ -111,5 +111,8 @@ def _settings(precision: Precision, streams: int, threads: int) -> dict[str, Any
         "INFERENCE_NUM_THREADS": threads,
         # Left to itself it computes in bf16 where the CPU can: other vectors on other machines.
         "INFERENCE_PRECISION_HINT": _ARITHMETIC[precision],
+        # Every model of this process, and of others, would be bound to the same cores.
+        "ENABLE_CPU_PINNING": False,
+        # So many activations share a scale: a text's vector then depends on no other text of its batch. 0: no int8.
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32 if precision == "int8" else 0,
     }
