@@ -145,9 +145,6 @@ class GenerationParts:
         words = "\n".join(phrase.text for phrase in phrases)
         quoted = PhraseQuery(phrases, [asked(words, {code}) for code in sorted(snapshot.text_languages)])
         sparse = asked(text, snapshot.text_languages)
-        ceiling = float(sparse.vector.values.sum()) * (self.bm25.k1 + 1)
-        scale = RelevanceScale(snapshot.chunk_count, ceiling, self.background)
-        query = RerankQuery(text, vectors.dense[0], weighted.vectors, weighted.idf, scale=scale)
         return query, LegQuery(vectors.dense[0], sparse, quoted if phrases else None)
 
     def _check_query(self, text: str, snapshot: Snapshot) -> None:
