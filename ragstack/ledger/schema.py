@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 LEDGER_FILE = "ledger.db"
 ARCHIVE_FILE = "archive.db"
 CITATIONS_FILE = "citations.db"
