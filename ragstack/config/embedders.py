@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ragstack.config.block import ConfigBlock, contradiction
 from ragstack.config.devices import PROFILE_PATTERN, Device
-from ragstack.config.http_urls import require_header_value, require_http_url
+from ragstack.config.http_urls import ApiKey, ModelApiUrl, without_keys
 
 _Block = TypeVar("_Block", bound=ConfigBlock)
 EmbedApiName: TypeAlias = Literal["openai", "nim", "tei", "cohere"]
@@ -137,6 +137,14 @@ class HashingEmbedderConfig(ConfigBlock):
     bm25: Bm25Config = Field(default=Bm25Config(), description="The sparse vectors made beside the dense ones.")
 
 
+_TAKEN = frozenset(
+    {
+        "model", "input", "inputs", "texts", "input_type", "truncate", "dimensions", "output_dimension",
+        "encoding_format", "embedding_type", "embedding_types", "normalize", "prompt_name", "task",
+    }
+)  # fmt: skip
+
+
 class RemoteEmbedderConfig(ConfigBlock):
     """An embedding model behind an HTTP API: OpenAI, NIM, TEI, Cohere, or one of the many that speak like these.
 
@@ -148,7 +156,7 @@ class RemoteEmbedderConfig(ConfigBlock):
         description="/embeddings as OpenAI has it (vLLM, infinity, Jina, Voyage and others too) or NIM,"
         " TEI's /embed, or /embed as Cohere has it (version 2)."
     )
-    base_url: str = Field(
+    base_url: ModelApiUrl = Field(
         min_length=1, description="Where the API is, without its last part: https://api.openai.com/v1."
     )
     path: str | None = Field(
@@ -166,7 +174,7 @@ class RemoteEmbedderConfig(ConfigBlock):
         description="What tells this version of the model from others: with another one, everything is embedded anew."
         " TEI must serve it. null: what /info or /models says, where it does.",
     )
-    api_key: SecretStr | None = Field(default=None, description="Sent as `Authorization: Bearer`, where given.")
+    api_key: ApiKey | None = Field(default=None, description="Sent as `Authorization: Bearer`, where given.")
     dimensions: int | None = Field(
         default=None,
         ge=1,
@@ -232,27 +240,10 @@ class RemoteEmbedderConfig(ConfigBlock):
     max_retries: int = Field(
         default=4, ge=0, le=20, description="Repetitions of a request that failed for a passing reason."
     )
-    extra_body: dict[str, Any] = Field(
+    extra_body: Annotated[dict[str, Any], AfterValidator(without_keys(_TAKEN))] = Field(
         default_factory=dict, description="More keys for the body of a request, for what one API alone knows."
     )
     bm25: Bm25Config = Field(default=Bm25Config(), description="The sparse vectors made beside the dense ones.")
-
-    @field_validator("base_url")
-    @classmethod
-    def _url_of_an_api(cls, url: str) -> str:
-        return require_http_url(url, "http://host:port or https://host, with a path where the API has one")
-
-    @field_validator("api_key")
-    @classmethod
-    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
-        return require_header_value(key)
-
-    @field_validator("extra_body")
-    @classmethod
-    def _only_what_has_no_key_here(cls, body: dict[str, Any]) -> dict[str, Any]:
-        for key in sorted(_TAKEN & body.keys()):
-            raise ValueError(f"{key!r} is set by ragstack itself; extra_body is for other keys")
-        return body
 
     @model_validator(mode="after")
     def _settings_fit_the_api(self) -> RemoteEmbedderConfig:
@@ -286,10 +277,4 @@ def reachable(indexed: _Block, current: ConfigBlock) -> _Block:
     return indexed.model_copy(update={"api_key": current.api_key}) if at_the_same_host else indexed
 
 
-_TAKEN = frozenset(
-    {
-        "model", "input", "inputs", "texts", "input_type", "truncate", "dimensions", "output_dimension",
-        "encoding_format", "embedding_type", "embedding_types", "normalize", "prompt_name", "task",
-    }
-)  # fmt: skip
 _KEYS_OF_SOME_APIS = {"input_type": ("openai", "nim", "cohere"), "prompt_name": ("tei",), "task": ("openai", "tei")}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, SecretStr, Tag, field_validator, model_validator
+from pydantic import AfterValidator, Field, Tag, field_validator, model_validator
 
 from ragstack.config.block import ConfigBlock, contradiction
 from ragstack.config.devices import PROFILE_PATTERN, Device
-from ragstack.config.http_urls import require_header_value, require_http_url
+from ragstack.config.http_urls import ApiKey, ModelApiUrl, without_keys
 from ragstack.config.third_party import ThirdParty, tagged_by
 
 STAGE_TYPES = ("late_interaction", "cross_encoder", "llm_yes_no", "remote")
@@ -125,6 +125,14 @@ class LlmYesNoConfig(LocalRerankerConfig):
         return self
 
 
+_TAKEN = frozenset(
+    {
+        "model", "query", "passages", "texts", "documents", "text_1", "text_2", "raw_scores", "truncate",
+        "top_n", "top_k",
+    }
+)  # fmt: skip
+
+
 class RemoteRerankerConfig(ConfigBlock):
     """A reranker behind an HTTP API: NIM, TEI, Cohere, Jina, vLLM, infinity, llama.cpp, or another ragstack server."""
 
@@ -133,7 +141,7 @@ class RemoteRerankerConfig(ConfigBlock):
         description="NIM's /ranking, TEI's /rerank, a /rerank as Cohere has it (Jina, vLLM, infinity and others too),"
         " or vLLM's /score."
     )
-    base_url: str = Field(
+    base_url: ModelApiUrl = Field(
         min_length=1, description="Where the API is, without its last part: https://api.cohere.com/v2."
     )
     path: str | None = Field(
@@ -142,7 +150,7 @@ class RemoteRerankerConfig(ConfigBlock):
         description="What follows base_url; null: /ranking (nim), /rerank (tei, cohere) or /score.",
     )
     model: str | None = Field(default=None, min_length=1, description="Name of the model, as the API knows it.")
-    api_key: SecretStr | None = Field(default=None, description="Sent as `Authorization: Bearer`, where given.")
+    api_key: ApiKey | None = Field(default=None, description="Sent as `Authorization: Bearer`, where given.")
     scores: Literal["logits", "probabilities"] | None = Field(
         default=None,
         description="What the API's scores are: any number, of which the logistic function is the relevance (logits),"
@@ -167,27 +175,9 @@ class RemoteRerankerConfig(ConfigBlock):
         description="When the server fails, so does the query; or it keeps the order of the stage before, and the"
         " chain says so.",
     )
-    extra_body: dict[str, Any] = Field(
+    extra_body: Annotated[dict[str, Any], AfterValidator(without_keys(_TAKEN))] = Field(
         default_factory=dict, description="More keys for the body of a request, for what one API alone knows."
     )
-
-    @field_validator("base_url")
-    @classmethod
-    def _url_of_an_api(cls, url: str) -> str:
-        return require_http_url(url, "http://host:port or https://host, with a path where the API has one")
-
-    @field_validator("api_key")
-    @classmethod
-    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
-        return require_header_value(key)
-
-    @field_validator("extra_body")
-    @classmethod
-    def _only_what_has_no_key_here(cls, body: dict[str, Any]) -> dict[str, Any]:
-        taken = {"model", "query", "passages", "texts", "documents", "text_1", "text_2", "raw_scores", "truncate"}
-        for key in sorted((taken | {"top_n", "top_k"}) & body.keys()):
-            raise ValueError(f"{key!r} is set by ragstack itself; extra_body is for other keys")
-        return body
 
     @model_validator(mode="after")
     def _settings_fit_the_api(self) -> RemoteRerankerConfig:
