@@ -57,12 +57,12 @@ class Workplace:
         batches = [rows[at : at + 2] for at in range(0, len(rows), 2)]
         return deque(self.workers.submit(self.run, window, batch) for batch in batches)
 
-    def run(self, window: Window, rows: list[int]) -> BatchResult:
+    def run(self, window: Window, rows: list[int]) -> list[BatchResult]:
         self.begun.append(window.start)
         assert self.hold.wait(LONG_S)
         indices = np.array(rows, dtype=np.int32) + np.int32(window.start)
         dense = np.array([[float(window.ids[row][0])] for row in rows], dtype=np.float32)
-        return BatchResult(indices, dense, None)
+        return [BatchResult(indices, dense, None)]
 
     def submit(self, texts: Sequence[str], window_tokens: int) -> PendingTexts:
         steps = Steps(self.tokenize, self.begin, lambda: self.ahead)
