@@ -9,7 +9,7 @@ from ragstack.inference.profile import BackendName, Profile
 BatchUse: TypeAlias = Literal["offline", "online", "reranking"]
 """Many texts at a time (the index path), those of many clients (a server), pairs of a query and passages."""
 
-_ON_CPU: dict[BackendName, int] = {"onnxruntime": 512, "openvino": 1024, "torch": 2048}
+_ON_CPU: dict[BackendName, int] = {"onnxruntime": 512, "openvino": 512, "torch": 2048}
 """Of a call, for every use: what was measured to be fastest, for each runtime (docs/models.md)."""
 
 _ON_GPU: dict[BatchUse, int] = {"offline": 131_072, "online": 65_536, "reranking": 32_768}
