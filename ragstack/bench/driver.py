@@ -13,6 +13,7 @@ from ragstack.bench.plan import Load
 from ragstack.bench.target import Endpoint, RequestFailedError, Target
 from ragstack.inference.batch_counts import BatchTokens
 
+_CANCEL_AGAIN_S = 0.5
 _TICK_S = 0.01
 
 
@@ -81,9 +82,17 @@ async def _drive(target: Target, schedule: Schedule) -> None:
     try:
         await asyncio.gather(*workers)
     finally:
-        for worker in workers:
+        await _end(workers)
+
+
+async def _end(workers: Sequence[asyncio.Future[None]]) -> None:
+    """Cancel until all have ended: what is about to connect or to be answered can lose a cancellation."""
+    left = set(workers)
+    while left:
+        for worker in left:
             worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
+    await asyncio.gather(*workers, return_exceptions=True)  # what they raised is looked at, or asyncio complains
 
 
 async def _work(target: Target, schedule: Schedule) -> None:
