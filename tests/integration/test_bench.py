@@ -427,8 +427,10 @@ def test_ctrl_c_shows_what_was_measured_until_then(folder: Path, tmp_path: Path,
     shape = ["--tokens", "5", "--batch", "1", "--concurrency", "1,2", "--requests", "2", "--warm-up", "0"]
     options = [*shape, "--json", str(file), "-c", str(folder / "config.yaml")]
     server = ["--url", replies.url, "--api", "openai", "--model", "m"]
+    # Where a shell runs the tests in the background, what they start would ignore Ctrl-C.
+    command = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); from ragstack.cli.main import run; run()"
     process = subprocess.Popen(
-        [sys.executable, "-m", "ragstack", "bench", "embed", *options, *server],
+        [sys.executable, "-c", command, "bench", "embed", *options, *server],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
