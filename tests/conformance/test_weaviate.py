@@ -46,9 +46,9 @@ from tests.servers.base import free_port
 from tests.servers.weaviate import VERSION, WeaviateServer, weaviate_server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WeaviateServer]:
-    """One server for all tests of the session."""
+    """One server for all tests here."""
     running = weaviate_server(tmp_path_factory.mktemp("weaviate"))
     running.start()
     yield running
