@@ -60,9 +60,9 @@ class TestMilvusLite(VectorStoreConformance):
         return MilvusStore(store.block)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
-    """One server for all tests here; each has a prefix of its own. It is busy even when nobody asks it anything."""
+    """One server for all tests of the session; each test has a prefix of its own."""
     with running_server(tmp_path_factory.mktemp("milvus")) as server:
         yield server
 
